@@ -1,0 +1,89 @@
+using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using NormLayers.Internals;
+using NormLayers.Internals.Kernels;
+
+namespace NormLayers;
+
+public static partial class Functional
+{
+    /// <summary>Normalizes each sample's channels in groups.</summary>
+    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <param name="input">The input, of shape (N, C, *).</param>
+    /// <param name="numGroups">The number of groups that a sample's C channels are cut into; divides C.</param>
+    /// <param name="weight">Factors of shape (C), or <c>default</c> for none.</param>
+    /// <param name="bias">Summands of shape (C), or <c>default</c> for none.</param>
+    /// <param name="eps">Added to the variance under the root; 1e-5 in PyTorch.</param>
+    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="numGroups"/> is zero or negative.</exception>
+    /// <exception cref="ArgumentException">The input has fewer than two dimensions, its channels are not divisible by
+    /// <paramref name="numGroups"/>, or it is one sample with one value per group; weight or bias is not of shape (C); or the
+    /// destination has another shape, is not contiguous, or overlaps the input or a parameter in part.</exception>
+    /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
+    /// <remarks>
+    /// <para>This method effectively computes <c>y = (x - E[x]) / sqrt(Var[x] + eps) * weight[c] + bias[c]</c> with the mean and
+    /// the biased variance of each sample's group of C / numGroups channels and all their positions.</para>
+    /// <para>A NaN or an infinity makes its whole group NaN. A constant group gives exactly the bias (NaN if eps is 0).</para>
+    /// <para>Wu and He 2018, https://arxiv.org/abs/1803.08494;
+    /// https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.group_norm.html.</para>
+    /// </remarks>
+    public static void GroupNorm<T>(in ReadOnlyTensorSpan<T> input, nint numGroups, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination)
+        where T : unmanaged
+    {
+        Elements.CheckSupported<T>("GroupNorm");
+        if (input.Rank < 2)
+            throw new ArgumentException($"Expected an input of at least 2 dimensions (N, C, *), got shape {Layout.Text(input.Lengths)}.", nameof(input));
+        if (numGroups <= 0)
+            throw new ArgumentOutOfRangeException(nameof(numGroups), numGroups, "Expected at least one group.");
+        nint samples = input.Lengths[0], channels = input.Lengths[1];
+        if (channels % numGroups != 0)
+            throw new ArgumentException($"Expected a number of channels that is divisible by the number of groups {numGroups}, got {channels} in shape {Layout.Text(input.Lengths)}.", nameof(input));
+        nint run = Layout.Product(input.Lengths[2..]);
+        if (samples == 1 && channels / numGroups * run == 1)
+            throw new ArgumentException($"Expected more than one value per group, got one: {numGroups} groups in shape {Layout.Text(input.Lengths)}.", nameof(input));
+        CheckChannelParameter(weight, channels, nameof(weight));
+        CheckChannelParameter(bias, channels, nameof(bias));
+        Layout.CheckDestination(input, destination);
+        Layout.CheckApart(weight, destination, nameof(weight));
+        Layout.CheckApart(bias, destination, nameof(bias));
+        if (input.FlattenedLength == 0)
+            return;
+
+        ref readonly T x = ref Layout.Contiguous(input, destination);
+        ref T y = ref TensorMarshal.GetReference(destination);
+        using var w = new ContiguousParameter<T>(weight);
+        using var b = new ContiguousParameter<T>(bias);
+        if (typeof(T) == typeof(float))
+            RowNorm.ForwardGroups(in As<T, float>(in x), ref Unsafe.As<T, float>(ref y), samples, numGroups, channels, run, in As<T, float>(in w.Reference), in As<T, float>(in b.Reference), eps);
+        else
+            RowNorm.ForwardGroups(in As<T, double>(in x), ref Unsafe.As<T, double>(ref y), samples, numGroups, channels, run, in As<T, double>(in w.Reference), in As<T, double>(in b.Reference), eps);
+    }
+
+    /// <summary>Normalizes each sample's channels in groups.</summary>
+    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <param name="input">The input, of shape (N, C, *), any strides.</param>
+    /// <param name="numGroups">The number of groups that a sample's C channels are cut into; divides C.</param>
+    /// <param name="weight">Factors of shape (C), or null for none.</param>
+    /// <param name="bias">Summands of shape (C), or null for none.</param>
+    /// <param name="eps">Added to the variance under the root.</param>
+    /// <returns>A new row-major tensor of the input's shape.</returns>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="numGroups"/> is zero or negative.</exception>
+    /// <exception cref="ArgumentException">The input has fewer than two dimensions, its channels are not divisible by
+    /// <paramref name="numGroups"/>, or it is one sample with one value per group; or weight or bias is not of shape (C).</exception>
+    /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
+    public static Tensor<T> GroupNorm<T>(Tensor<T> input, nint numGroups, Tensor<T>? weight = null, Tensor<T>? bias = null, double eps = 1e-5)
+        where T : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(input);
+        Tensor<T> result = Tensor.CreateFromShapeUninitialized<T>(input.Lengths);
+        GroupNorm(input.AsReadOnlyTensorSpan(), numGroups, OrNone(weight), OrNone(bias), eps, result.AsTensorSpan());
+        return result;
+    }
+
+    private static void CheckChannelParameter<T>(in ReadOnlyTensorSpan<T> parameter, nint channels, string name)
+    {
+        if (parameter.Rank != 0 && (parameter.Rank != 1 || parameter.Lengths[0] != channels))
+            throw new ArgumentException($"Expected {name} of shape [{channels}], one value per channel of the input, got shape {Layout.Text(parameter.Lengths)}.", name);
+    }
+}

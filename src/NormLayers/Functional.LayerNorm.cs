@@ -1,0 +1,94 @@
+using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using NormLayers.Internals;
+using NormLayers.Internals.Kernels;
+
+namespace NormLayers;
+
+/// <summary>
+/// The normalizations as functions without state, over memory that the caller owns (<c>torch.nn.functional</c>). The span
+/// forms allocate nothing; the <see cref="Tensor{T}"/> forms allocate their result.
+/// </summary>
+/// <remarks>
+/// In every span form the input may have any strides and the destination must be row-major contiguous. The destination may be
+/// the input itself (both contiguous, starting at the same place); any other overlap is refused. A <c>default</c> weight or
+/// bias means none.
+/// </remarks>
+public static partial class Functional
+{
+    /// <summary>Normalizes over the last dimensions of the input.</summary>
+    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <param name="input">The input, of shape (*, normalizedShape).</param>
+    /// <param name="normalizedShape">The lengths of the dimensions that share statistics: the input's last ones, at least one.</param>
+    /// <param name="weight">Factors of shape normalizedShape, or <c>default</c> for none.</param>
+    /// <param name="bias">Summands of shape normalizedShape, or <c>default</c> for none.</param>
+    /// <param name="eps">Added to the variance under the root; 1e-5 in PyTorch.</param>
+    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
+    /// <exception cref="ArgumentException"><paramref name="normalizedShape"/> is empty; weight or bias is not of that shape; the
+    /// input does not end in it; or the destination has another shape, is not contiguous, or overlaps the input or a parameter in part.</exception>
+    /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
+    /// <remarks>
+    /// <para>This method effectively computes <c>y = (x - E[x]) / sqrt(Var[x] + eps) * weight + bias</c> with the mean and the
+    /// biased variance of each group of the last <c>normalizedShape.Length</c> dimensions.</para>
+    /// <para>A NaN or an infinity makes its whole group NaN. A constant group gives exactly the bias (NaN if eps is 0).</para>
+    /// <para>Ba, Kiros and Hinton 2016, https://arxiv.org/abs/1607.06450;
+    /// https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.layer_norm.html.</para>
+    /// </remarks>
+    public static void LayerNorm<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination)
+        where T : unmanaged
+    {
+        Elements.CheckSupported<T>("LayerNorm");
+        if (normalizedShape.Length == 0)
+            throw new ArgumentException("Expected at least one dimension to normalize over, got [].", nameof(normalizedShape));
+        CheckNormalizedParameter(weight, normalizedShape, nameof(weight));
+        CheckNormalizedParameter(bias, normalizedShape, nameof(bias));
+        if (input.Rank < normalizedShape.Length || !input.Lengths[^normalizedShape.Length..].SequenceEqual(normalizedShape))
+            throw new ArgumentException($"Expected an input whose last dimensions are {Layout.Text(normalizedShape)} (the normalized shape), got shape {Layout.Text(input.Lengths)}.", nameof(input));
+        Layout.CheckDestination(input, destination);
+        Layout.CheckApart(weight, destination, nameof(weight));
+        Layout.CheckApart(bias, destination, nameof(bias));
+        nint total = input.FlattenedLength;
+        if (total == 0)
+            return;
+
+        ref readonly T x = ref Layout.Contiguous(input, destination);
+        ref T y = ref TensorMarshal.GetReference(destination);
+        using var w = new ContiguousParameter<T>(weight);
+        using var b = new ContiguousParameter<T>(bias);
+        nint length = Layout.Product(normalizedShape);
+        if (typeof(T) == typeof(float))
+            RowNorm.ForwardRows(in As<T, float>(in x), ref Unsafe.As<T, float>(ref y), total / length, length, in As<T, float>(in w.Reference), in As<T, float>(in b.Reference), eps);
+        else
+            RowNorm.ForwardRows(in As<T, double>(in x), ref Unsafe.As<T, double>(ref y), total / length, length, in As<T, double>(in w.Reference), in As<T, double>(in b.Reference), eps);
+    }
+
+    /// <summary>Normalizes over the last dimensions of the input.</summary>
+    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <param name="input">The input, of shape (*, normalizedShape), any strides.</param>
+    /// <param name="normalizedShape">The lengths of the dimensions that share statistics: the input's last ones, at least one.</param>
+    /// <param name="weight">Factors of shape normalizedShape, or null for none.</param>
+    /// <param name="bias">Summands of shape normalizedShape, or null for none.</param>
+    /// <param name="eps">Added to the variance under the root.</param>
+    /// <returns>A new row-major tensor of the input's shape.</returns>
+    /// <exception cref="ArgumentException"><paramref name="normalizedShape"/> is empty; weight or bias is not of that shape; or the input does not end in it.</exception>
+    /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
+    public static Tensor<T> LayerNorm<T>(Tensor<T> input, ReadOnlySpan<nint> normalizedShape, Tensor<T>? weight = null, Tensor<T>? bias = null, double eps = 1e-5)
+        where T : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(input);
+        Tensor<T> result = Tensor.CreateFromShapeUninitialized<T>(input.Lengths);
+        LayerNorm(input.AsReadOnlyTensorSpan(), normalizedShape, OrNone(weight), OrNone(bias), eps, result.AsTensorSpan());
+        return result;
+    }
+
+    private static void CheckNormalizedParameter<T>(in ReadOnlyTensorSpan<T> parameter, ReadOnlySpan<nint> normalizedShape, string name)
+    {
+        if (parameter.Rank != 0 && !parameter.Lengths.SequenceEqual(normalizedShape))
+            throw new ArgumentException($"Expected {name} of the normalized shape {Layout.Text(normalizedShape)}, got shape {Layout.Text(parameter.Lengths)}.", name);
+    }
+
+    internal static ReadOnlyTensorSpan<T> OrNone<T>(Tensor<T>? tensor) => tensor is null ? default : tensor.AsReadOnlyTensorSpan();
+
+    private static ref readonly TTo As<TFrom, TTo>(ref readonly TFrom source) => ref Unsafe.As<TFrom, TTo>(ref Unsafe.AsRef(in source));
+}

@@ -1,0 +1,91 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
+
+namespace NormLayers.Internals;
+
+/// <summary>What the kernels need to know of an element type: how it widens to double, and its range for fast arithmetic.</summary>
+internal static class Elements
+{
+    /// <summary>Elements that <see cref="Widen{T}"/> loads at once: two vectors of double, whatever the element type.</summary>
+    internal const int Step = 16;
+
+    /// <summary>Throws unless kernels exist for the element type.</summary>
+    /// <exception cref="NotSupportedException">The type is neither float nor double.</exception>
+    internal static void CheckSupported<T>(string layer)
+    {
+        if (typeof(T) != typeof(float) && typeof(T) != typeof(double))
+            ThrowNotSupported(layer, typeof(T).Name);
+    }
+
+    [DoesNotReturn]
+    private static void ThrowNotSupported(string layer, string type)
+        => throw new NotSupportedException($"{layer} is not implemented for elements of type {type}: the element type must be Single (float) or Double (double).");
+
+    /// <summary>Loads 16 elements as double: the first eight in Lower, the next eight in Upper. Exact for every element type.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static (Vector512<double> Lower, Vector512<double> Upper) Widen<T>(ref readonly T source, nint offset) where T : unmanaged
+    {
+        if (typeof(T) == typeof(float))
+            return Vector512.Widen(Vector512.LoadUnsafe(in Unsafe.As<T, float>(ref Unsafe.AsRef(in source)), (nuint)offset));
+        ref readonly double doubles = ref Unsafe.As<T, double>(ref Unsafe.AsRef(in source));
+        return (Vector512.LoadUnsafe(in doubles, (nuint)offset), Vector512.LoadUnsafe(in doubles, (nuint)offset + 8));
+    }
+
+    /// <summary>Loads the last <paramref name="count"/> &lt; 16 elements as double and fills the remaining lanes with <paramref name="fill"/>.</summary>
+    [SkipLocalsInit]
+    internal static (Vector512<double> Lower, Vector512<double> Upper) WidenTail<T>(ref readonly T source, nint offset, nint count, double fill) where T : unmanaged
+    {
+        Span<double> lanes = stackalloc double[Step];
+        lanes.Fill(fill);
+        for (nint i = 0; i < count; i++)
+            lanes[(int)i] = ToDouble(Unsafe.Add(ref Unsafe.AsRef(in source), offset + i));
+        ref double first = ref MemoryMarshal.GetReference(lanes);
+        return (Vector512.LoadUnsafe(in first), Vector512.LoadUnsafe(in first, 8));
+    }
+
+    /// <summary>Rounds 16 doubles to the element type, once each, and stores them.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void Narrow<T>(Vector512<double> lower, Vector512<double> upper, ref T destination, nint offset) where T : unmanaged
+    {
+        if (typeof(T) == typeof(float))
+        {
+            Vector512.Narrow(lower, upper).StoreUnsafe(ref Unsafe.As<T, float>(ref destination), (nuint)offset);
+            return;
+        }
+        ref double doubles = ref Unsafe.As<T, double>(ref destination);
+        lower.StoreUnsafe(ref doubles, (nuint)offset);
+        upper.StoreUnsafe(ref doubles, (nuint)offset + 8);
+    }
+
+    /// <summary>As <see cref="Narrow{T}"/>, for the first <paramref name="count"/> &lt; 16 elements only.</summary>
+    [SkipLocalsInit]
+    internal static void NarrowTail<T>(Vector512<double> lower, Vector512<double> upper, ref T destination, nint offset, nint count) where T : unmanaged
+    {
+        Span<double> lanes = stackalloc double[Step];
+        ref double first = ref MemoryMarshal.GetReference(lanes);
+        lower.StoreUnsafe(ref first);
+        upper.StoreUnsafe(ref first, 8);
+        for (nint i = 0; i < count; i++)
+            Unsafe.Add(ref destination, offset + i) = FromDouble<T>(lanes[(int)i]);
+    }
+
+    /// <summary>The element's value; exact.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static double ToDouble<T>(T value) where T : unmanaged
+        => typeof(T) == typeof(float) ? Unsafe.BitCast<T, float>(value) : Unsafe.BitCast<T, double>(value);
+
+    /// <summary>The nearest element to a value.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static T FromDouble<T>(double value) where T : unmanaged
+        => typeof(T) == typeof(float) ? Unsafe.BitCast<float, T>((float)value) : Unsafe.BitCast<double, T>(value);
+
+    /// <summary>
+    /// Whether products of values up to a group's largest deviation and 1/deviation <paramref name="rstd"/> stay far inside the
+    /// element type's range, so that the arithmetic may run in that type. False for NaN and infinity.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static bool IsOrdinary<T>(double rstd)
+        => typeof(T) == typeof(float) ? rstd is > 1e-15 and < 1e15 : rstd is > 1e-120 and < 1e120;
+}

@@ -1,0 +1,209 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace NormLayers.Internals.Kernels;
+
+/// <summary>
+/// Mean and variance of a run of memory: the one place where the statistics of every layer are summed.
+/// </summary>
+/// <remarks>
+/// <para>Geometry: n contiguous elements, cut into blocks of 2048 from the first element on; the cut depends on n alone.</para>
+/// <para>
+/// Order: element i of a block goes to lane i mod 32 of four vectors of eight doubles, in rising order; a last group of
+/// fewer than 16 elements goes to the upper two vectors; lanes are folded by halves; blocks are merged from first to last.
+/// All of it is IEEE addition and multiplication in double, so the bits are the same on every machine.
+/// </para>
+/// <para>
+/// Error: each block is read twice (from the first-level cache the second time). The first pass sums x - x[0], so a constant
+/// block has its mean exactly; the second sums d = x - mean and d², and its sum of d corrects the mean and the sum of squares
+/// (Chan, Golub and LeVeque 1983), so that the variance is good to a few 2^-53 whatever the offset. The mean is kept in two
+/// parts, Mean + MeanLow, because one double cannot hold the mean of doubles to the precision of their deviations.
+/// </para>
+/// </remarks>
+internal readonly struct Moments
+{
+    private const int BlockLength = 2048;
+
+    /// <summary>The mean of x times 2^-Exponent, rounded to double.</summary>
+    internal readonly double Mean;
+
+    /// <summary>What the rounding of <see cref="Mean"/> left: the mean is Mean + MeanLow.</summary>
+    internal readonly double MeanLow;
+
+    /// <summary>The biased variance of x times 2^-Exponent.</summary>
+    internal readonly double Variance;
+
+    /// <summary>Zero but for doubles whose squares leave the range of double.</summary>
+    internal readonly int Exponent;
+
+    private Moments(double mean, double meanLow, double variance, int exponent = 0)
+        => (Mean, MeanLow, Variance, Exponent) = (mean, meanLow, variance, exponent);
+
+    /// <summary>1/sqrt(variance + eps) for the values times 2^-Exponent.</summary>
+    internal double ReciprocalDeviation(double eps) => 1 / Math.Sqrt(Variance + (Exponent == 0 ? eps : Math.ScaleB(eps, -2 * Exponent)));
+
+    /// <summary>The moments of <paramref name="n"/> > 0 elements. NaN where an element is NaN or infinite.</summary>
+    /// <param name="x">The first element.</param>
+    /// <param name="n">The number of elements, at least 1.</param>
+    /// <param name="eps">What will be added to the variance: where it outweighs a variance that underflows, no rescaling is needed.</param>
+    internal static Moments Of<T>(ref readonly T x, nint n, double eps) where T : unmanaged
+    {
+        Moments moments = OfUnscaled(in x, n);
+        if (typeof(T) == typeof(double))
+        {
+            // Squares of floats fit double with room to spare; those of doubles may not.
+            const double Tiny = 1e-250;
+            bool underflows = moments.Variance < Tiny && Math.Abs(eps) < Tiny;
+            if (underflows || !double.IsFinite(moments.Variance))
+                return OfScaled(in x, n, moments);
+        }
+        return moments;
+    }
+
+    private static Moments OfUnscaled<T>(ref readonly T x, nint n) where T : unmanaged
+    {
+        double count = Math.Min(n, BlockLength);
+        (double mean, double low, double squares) = OfBlock(in x, (nint)count);
+        for (nint start = BlockLength; start < n; start += BlockLength)
+        {
+            nint length = Math.Min(n - start, BlockLength);
+            (double blockMean, double blockLow, double blockSquares) = OfBlock(in Unsafe.Add(ref Unsafe.AsRef(in x), start), length);
+            double delta = (blockMean - mean) + (blockLow - low);
+            double total = count + length;
+            squares += blockSquares + delta * delta * (count * (length / total));
+            (mean, double rest) = TwoSum(mean, delta * (length / total));
+            low += rest;
+            count = total;
+        }
+        (mean, low) = TwoSum(mean, low);
+        return new Moments(mean, low, squares / n);
+    }
+
+    private static (double Mean, double Low, double Squares) OfBlock<T>(ref readonly T x, nint n) where T : unmanaged
+    {
+        double first = Elements.ToDouble(x);
+        double mean = first + SumOfDeviations(in x, n, first) / n;
+        (double sum, double squares) = SumsOfDeviations(in x, n, mean);
+        double low = sum / n;
+        return (mean, low, squares - sum * low);
+    }
+
+    private static double SumOfDeviations<T>(ref readonly T x, nint n, double shift) where T : unmanaged
+    {
+        Vector512<double> from = Vector512.Create(shift);
+        Vector512<double> a0 = default, a1 = default, a2 = default, a3 = default;
+        nint i = 0;
+        for (; i <= n - 2 * Elements.Step; i += 2 * Elements.Step)
+        {
+            (Vector512<double> x0, Vector512<double> x1) = Elements.Widen(in x, i);
+            (Vector512<double> x2, Vector512<double> x3) = Elements.Widen(in x, i + Elements.Step);
+            a0 += x0 - from;
+            a1 += x1 - from;
+            a2 += x2 - from;
+            a3 += x3 - from;
+        }
+        if (i <= n - Elements.Step)
+        {
+            (Vector512<double> x0, Vector512<double> x1) = Elements.Widen(in x, i);
+            a0 += x0 - from;
+            a1 += x1 - from;
+            i += Elements.Step;
+        }
+        if (i < n)
+        {
+            (Vector512<double> x2, Vector512<double> x3) = Elements.WidenTail(in x, i, n - i, shift);
+            a2 += x2 - from;
+            a3 += x3 - from;
+        }
+        return Fold((a0 + a1) + (a2 + a3));
+    }
+
+    private static (double Sum, double Squares) SumsOfDeviations<T>(ref readonly T x, nint n, double shift) where T : unmanaged
+    {
+        Vector512<double> from = Vector512.Create(shift);
+        Vector512<double> a0 = default, a1 = default, a2 = default, a3 = default;
+        Vector512<double> q0 = default, q1 = default, q2 = default, q3 = default;
+        nint i = 0;
+        for (; i <= n - 2 * Elements.Step; i += 2 * Elements.Step)
+        {
+            (Vector512<double> x0, Vector512<double> x1) = Elements.Widen(in x, i);
+            (Vector512<double> x2, Vector512<double> x3) = Elements.Widen(in x, i + Elements.Step);
+            Add(x0 - from, ref a0, ref q0);
+            Add(x1 - from, ref a1, ref q1);
+            Add(x2 - from, ref a2, ref q2);
+            Add(x3 - from, ref a3, ref q3);
+        }
+        if (i <= n - Elements.Step)
+        {
+            (Vector512<double> x0, Vector512<double> x1) = Elements.Widen(in x, i);
+            Add(x0 - from, ref a0, ref q0);
+            Add(x1 - from, ref a1, ref q1);
+            i += Elements.Step;
+        }
+        if (i < n)
+        {
+            (Vector512<double> x2, Vector512<double> x3) = Elements.WidenTail(in x, i, n - i, shift);
+            Add(x2 - from, ref a2, ref q2);
+            Add(x3 - from, ref a3, ref q3);
+        }
+        return (Fold((a0 + a1) + (a2 + a3)), Fold((q0 + q1) + (q2 + q3)));
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static void Add(Vector512<double> deviation, ref Vector512<double> sum, ref Vector512<double> squares)
+        {
+            sum += deviation;
+            squares += deviation * deviation;
+        }
+    }
+
+    private static double Fold(Vector512<double> lanes)
+    {
+        Vector256<double> half = lanes.GetLower() + lanes.GetUpper();
+        Vector128<double> quarter = half.GetLower() + half.GetUpper();
+        return quarter[0] + quarter[1];
+    }
+
+    private static (double Sum, double Error) TwoSum(double a, double b)
+    {
+        double sum = a + b;
+        double bPart = sum - a;
+        return (sum, (a - (sum - bPart)) + (b - bPart));
+    }
+
+    /// <summary>
+    /// The same moments of values divided by a power of two, which is exact, so that their squares stay in range. Rare, so
+    /// it is plain scalar code with compensated sums (Neumaier 1974).
+    /// </summary>
+    private static Moments OfScaled<T>(ref readonly T x, nint n, Moments unscaled) where T : unmanaged
+    {
+        double largest = 0;
+        for (nint i = 0; i < n; i++)
+            largest = Math.Max(largest, Math.Abs(Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i))));
+        if (largest == 0)
+            return unscaled;
+        if (!double.IsFinite(largest))
+            return new Moments(double.NaN, double.NaN, double.NaN);
+
+        // One more than the exponent, so that differences of two scaled values stay within [-1, 1].
+        int exponent = Math.ILogB(largest) + 2;
+        double first = Math.ScaleB(Elements.ToDouble(x), -exponent);
+        double sum = 0, sumLow = 0;
+        for (nint i = 0; i < n; i++)
+            Accumulate(Math.ScaleB(Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)), -exponent) - first, ref sum, ref sumLow);
+        (double mean, double meanLow) = TwoSum(first, (sum + sumLow) / n);
+
+        double squares = 0, squaresLow = 0;
+        for (nint i = 0; i < n; i++)
+        {
+            double deviation = Math.ScaleB(Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)), -exponent) - mean - meanLow;
+            Accumulate(deviation * deviation, ref squares, ref squaresLow);
+        }
+        return new Moments(mean, meanLow, (squares + squaresLow) / n, exponent);
+
+        static void Accumulate(double term, ref double sum, ref double low)
+        {
+            (sum, double rest) = TwoSum(sum, term);
+            low += rest;
+        }
+    }
+}

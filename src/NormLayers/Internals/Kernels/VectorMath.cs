@@ -1,0 +1,158 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace NormLayers.Internals.Kernels;
+
+/// <summary>
+/// Our own power function: the platform's differs from machine to machine in its last bits.
+/// </summary>
+/// <remarks>
+/// x^p = 2^(p · log2 x). The logarithm is log2 x = e + log2 m with m in [sqrt(1/2), sqrt 2), where
+/// ln m = 2 atanh s, s = (m - 1) / (m + 1), by its Taylor series to s^25; s, the logarithm and the product with p are kept in
+/// two doubles (products by Dekker's splitting, as there is no FMA here), since p · log2 x may have ten bits before the point.
+/// Then 2^r for |r| at most 1/2 is its Taylor series to r^13. Error: under 1.5 ulp, 0.8 seen. All lanes are independent.
+/// </remarks>
+internal static class VectorMath
+{
+    /// <summary>Adding and taking away rounds to an integer, which then stands in the low bits of the sum.</summary>
+    private const double IntegerMagic = 6755399441055744;
+
+    // 1 / (2k + 3) for k = 0..11: ln m = 2s + 2s·s²·(1/3 + s²/5 + ...).
+    private static ReadOnlySpan<double> AtanhCoefficients =>
+        [1 / 3.0, 1 / 5.0, 1 / 7.0, 1 / 9.0, 1 / 11.0, 1 / 13.0, 1 / 15.0, 1 / 17.0, 1 / 19.0, 1 / 21.0, 1 / 23.0, 1 / 25.0];
+
+    // (ln 2)^k / k!
+    private static ReadOnlySpan<double> Exp2Coefficients =>
+    [
+        1, 0.6931471805599453, 0.2402265069591007, 0.05550410866482158, 0.009618129107628477, 0.0013333558146428443,
+        0.0001540353039338161, 1.5252733804059841e-05, 1.321548679014431e-06, 1.01780860092397e-07, 7.054911620801123e-09,
+        4.4455382718708116e-10, 2.5678435993488206e-11, 1.3691488853904128e-12,
+    ];
+
+    /// <summary>x^power in each lane, with IEEE 754's values for zero, negative, infinite and NaN x.</summary>
+    internal static Vector512<double> Pow(Vector512<double> x, double power)
+    {
+        Vector512<double> ordinary = Vector512.GreaterThanOrEqual(x, Vector512.Create(2.2250738585072014e-308)) & Vector512.LessThanOrEqual(x, Vector512.Create(double.MaxValue));
+        Vector512<double> safe = Vector512.ConditionalSelect(ordinary, x, Vector512<double>.One);
+        Vector512<double> result = PowOrdinary(safe, power);
+        if (Vector512.EqualsAll(ordinary.AsInt64(), Vector512<long>.AllBitsSet))
+            return result;
+        for (int lane = 0; lane < Vector512<double>.Count; lane++)
+        {
+            if (ordinary.AsInt64()[lane] == 0)
+                result = result.WithElement(lane, PowSpecial(x[lane], power));
+        }
+        return result;
+    }
+
+    /// <summary>
+    /// (x · 2^shift)^power = Significand · 2^Exponent, for a positive normal x; the significand is in [1/2, 2], the exponent integral.
+    /// </summary>
+    internal static (double Significand, double Exponent) PowParts(double x, double power, double shift)
+    {
+        (Vector512<double> significand, Vector512<double> exponent) = PowParts(Vector512.Create(x), power, shift);
+        return (significand[0], exponent[0]);
+    }
+
+    private static Vector512<double> PowOrdinary(Vector512<double> x, double power)
+    {
+        (Vector512<double> significand, Vector512<double> exponent) = PowParts(x, power, 0);
+        // In two factors, so that results beyond 2^±1022 overflow, or round into the subnormals once.
+        exponent = Vector512.Min(Vector512.Max(exponent, Vector512.Create(-2040.0)), Vector512.Create(2040.0));
+        Vector512<double> half = Round(exponent * 0.5);
+        return significand * PowerOfTwo(half) * PowerOfTwo(exponent - half);
+    }
+
+    private static (Vector512<double> Significand, Vector512<double> Exponent) PowParts(Vector512<double> x, double power, double shift)
+    {
+        // Subtracting the bits of sqrt(1/2) puts m into [sqrt(1/2), sqrt(2)).
+        Vector512<long> bits = x.AsInt64();
+        Vector512<long> exponentBits = Vector512.ShiftRightLogical(bits - Vector512.Create(0x3FE6A09E667F3BCD) + Vector512.Create(0x4000000000000000), 52) - Vector512.Create(0x400L);
+        Vector512<double> m = (bits - Vector512.ShiftLeft(exponentBits, 52)).AsDouble();
+        Vector512<double> e = (exponentBits + Vector512.Create(BitConverter.DoubleToInt64Bits(IntegerMagic))).AsDouble() - Vector512.Create(IntegerMagic) + Vector512.Create(shift);
+
+        // s = f / t, and what rounding it and t = m + 1 left.
+        Vector512<double> f = m - Vector512<double>.One;
+        Vector512<double> t = m + Vector512<double>.One;
+        Vector512<double> tLow = m - (t - Vector512<double>.One);
+        Vector512<double> s = f / t;
+        (Vector512<double> st, Vector512<double> stLow) = TwoProduct(s, t);
+        Vector512<double> sLow = ((f - st) - stLow - s * tLow) / t;
+
+        Vector512<double> z = s * s;
+        Vector512<double> series = Horner(z, AtanhCoefficients);
+        Vector512<double> ln = s + s;
+        Vector512<double> lnLow = ln * z * series + (sLow + sLow);
+
+        Vector512<double> log2OfE = Vector512.Create(1.4426950408889634);
+        (Vector512<double> log, Vector512<double> logLow) = TwoProduct(ln, log2OfE);
+        logLow += ln * 2.0355273740931033e-17 + lnLow * log2OfE;
+        Vector512<double> sum = e + log;
+        logLow += log - (sum - e);
+
+        (Vector512<double> u, Vector512<double> uLow) = TwoProduct(sum, Vector512.Create(power));
+        uLow += logLow * power;
+        u = Vector512.Min(Vector512.Max(u, Vector512.Create(-1e6)), Vector512.Create(1e6));
+        Vector512<double> n = Round(u);
+        return (Horner((u - n) + uLow, Exp2Coefficients), n);
+    }
+
+    private static double PowSpecial(double x, double power)
+    {
+        if (power == 0)
+            return 1;
+        if (double.IsNaN(x) || double.IsNaN(power))
+            return double.NaN;
+        if (double.IsPositiveInfinity(x))
+            return power > 0 ? double.PositiveInfinity : 0;
+        if (x == 0)
+            return power > 0 ? 0 : double.PositiveInfinity;
+        if (x > 0)
+        {
+            (double significand, double exponent) = PowParts(x * 18014398509481984, power, -54);
+            return Math.ScaleB(significand, (int)exponent);
+        }
+        bool infinite = double.IsNegativeInfinity(x);
+        if (Math.Floor(power) != power)
+            return infinite ? (power > 0 ? double.PositiveInfinity : 0) : double.NaN;
+        bool odd = Math.Abs(power) < 9007199254740992 && ((long)power & 1) != 0;
+        double magnitude = Pow(Vector512.Create(-x), power)[0];
+        return odd ? -magnitude : magnitude;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<double> Round(Vector512<double> x) => (x + Vector512.Create(IntegerMagic)) - Vector512.Create(IntegerMagic);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<double> PowerOfTwo(Vector512<double> integer)
+    {
+        Vector512<long> value = (integer + Vector512.Create(IntegerMagic)).AsInt64() - Vector512.Create(BitConverter.DoubleToInt64Bits(IntegerMagic));
+        return Vector512.ShiftLeft(value + Vector512.Create(1023L), 52).AsDouble();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<double> Horner(Vector512<double> x, ReadOnlySpan<double> coefficients)
+    {
+        Vector512<double> sum = Vector512.Create(coefficients[^1]);
+        for (int k = coefficients.Length - 2; k >= 0; k--)
+            sum = sum * x + Vector512.Create(coefficients[k]);
+        return sum;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static (Vector512<double> Product, Vector512<double> Error) TwoProduct(Vector512<double> a, Vector512<double> b)
+    {
+        Vector512<double> product = a * b;
+        (Vector512<double> aHigh, Vector512<double> aLow) = Split(a);
+        (Vector512<double> bHigh, Vector512<double> bLow) = Split(b);
+        return (product, aLow * bLow - (((product - aHigh * bHigh) - aLow * bHigh) - aHigh * bLow));
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static (Vector512<double> High, Vector512<double> Low) Split(Vector512<double> value)
+        {
+            Vector512<double> spread = value * 134217729;
+            Vector512<double> high = spread - (spread - value);
+            return (high, value - high);
+        }
+    }
+}

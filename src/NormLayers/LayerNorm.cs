@@ -1,0 +1,96 @@
+using System.Numerics.Tensors;
+using NormLayers.Internals;
+
+namespace NormLayers;
+
+/// <summary>
+/// Layer normalization: <c>y = (x - E[x]) / sqrt(Var[x] + eps) * weight + bias</c>, the mean and the biased variance taken
+/// over the last dimensions of the input.
+/// </summary>
+/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <remarks>
+/// <para>Shapes: input and output (*, normalizedShape). The same in training and evaluation.</para>
+/// <para>Ba, Kiros and Hinton 2016, https://arxiv.org/abs/1607.06450; https://docs.pytorch.org/docs/stable/generated/torch.nn.LayerNorm.html.</para>
+/// </remarks>
+/// <example><code>
+/// var norm = new LayerNorm&lt;float&gt;(768);
+/// Tensor&lt;float&gt; y = norm.Forward(x);            // x of shape (..., 768)
+/// </code></example>
+public sealed class LayerNorm<T> : NormLayer<T> where T : unmanaged
+{
+    private readonly nint[] normalizedShape;
+    private PythonNumber printedEps;
+
+    /// <summary>Makes a layer over the last dimension.</summary>
+    /// <param name="normalizedShape">The length of the last dimension.</param>
+    /// <param name="eps">Added to the variance under the root.</param>
+    /// <param name="elementwiseAffine">Whether the layer has a weight (ones at first).</param>
+    /// <param name="bias">Whether it also has a bias (zeros at first); without a weight it has none.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The length is negative.</exception>
+    /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
+    public LayerNorm(nint normalizedShape, double eps = 1e-5, bool elementwiseAffine = true, bool bias = true)
+        : this([normalizedShape], eps, elementwiseAffine, bias)
+    {
+    }
+
+    /// <summary>Makes a layer over the last dimensions.</summary>
+    /// <param name="normalizedShape">The lengths of the last dimensions. An empty shape is accepted, as in PyTorch, and refused by Forward.</param>
+    /// <param name="eps">Added to the variance under the root.</param>
+    /// <param name="elementwiseAffine">Whether the layer has a weight (ones at first).</param>
+    /// <param name="bias">Whether it also has a bias (zeros at first); without a weight it has none.</param>
+    /// <exception cref="ArgumentOutOfRangeException">A length is negative, or the parameters would have more elements than an array can hold.</exception>
+    /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
+    public LayerNorm(ReadOnlySpan<nint> normalizedShape, double eps = 1e-5, bool elementwiseAffine = true, bool bias = true)
+        : base("LayerNorm")
+    {
+        double elements = 1;
+        foreach (nint length in normalizedShape)
+        {
+            if (length < 0)
+                throw new ArgumentOutOfRangeException(nameof(normalizedShape), $"Expected lengths of zero or more, got {Layout.Text(normalizedShape)}.");
+            elements *= length;
+        }
+        if (elementwiseAffine && elements > Array.MaxLength)
+            throw new ArgumentOutOfRangeException(nameof(normalizedShape), $"Expected at most {Array.MaxLength} elements, got {Layout.Text(normalizedShape)}.");
+
+        this.normalizedShape = normalizedShape.ToArray();
+        (Eps, printedEps, ElementwiseAffine) = (eps, eps, elementwiseAffine);
+        if (elementwiseAffine)
+        {
+            Weight = new Parameter<T>("weight", normalizedShape, Elements.FromDouble<T>(1));
+            Bias = bias ? new Parameter<T>("bias", normalizedShape, Elements.FromDouble<T>(0)) : null;
+            Parameters = Bias is null ? [Weight] : [Weight, Bias];
+        }
+    }
+
+    /// <summary>The lengths of the dimensions that share statistics.</summary>
+    public ReadOnlySpan<nint> NormalizedShape => normalizedShape;
+
+    /// <summary>Added to the variance under the root.</summary>
+    public double Eps { get; }
+
+    /// <summary>Whether the layer has a weight, and a bias unless it was made without.</summary>
+    public bool ElementwiseAffine { get; }
+
+    /// <summary>The factors, of shape normalizedShape; null without elementwiseAffine.</summary>
+    public Parameter<T>? Weight { get; }
+
+    /// <summary>The summands, of shape normalizedShape; null without elementwiseAffine or bias.</summary>
+    public Parameter<T>? Bias { get; }
+
+    /// <inheritdoc/>
+    public override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination)
+        => Functional.LayerNorm(input, normalizedShape, Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Eps, destination);
+
+    /// <inheritdoc/>
+    public override string ToString()
+        => $"LayerNorm({PythonText.Tuple(normalizedShape)}, eps={printedEps}, elementwise_affine={PythonText.Bool(ElementwiseAffine)})";
+
+    internal static LayerNorm<T> FromCall(PythonCall call)
+    {
+        PythonArguments arguments = call.Bind("LayerNorm", "normalized_shape", "eps", "elementwise_affine", "bias", "device", "dtype");
+        CheckFactory(arguments);
+        PythonNumber eps = arguments.Float("eps", 1e-5);
+        return new LayerNorm<T>(arguments.Shape("normalized_shape"), eps, arguments.Bool("elementwise_affine", true), arguments.Bool("bias", true)) { printedEps = eps };
+    }
+}

@@ -1,0 +1,157 @@
+using System.Numerics;
+using System.Numerics.Tensors;
+using System.Text.Json;
+using Xunit;
+
+namespace NormLayers.Tests.Golden;
+
+/// <summary>Every stored case of the three layers, forward, against the exact result: through the function and through the layer.</summary>
+public abstract class ForwardGoldenTests<T>(string dtype) where T : unmanaged, IFloatingPointIeee754<T>
+{
+    private static readonly string[] Layers = ["layernorm", "groupnorm", "localresponsenorm"];
+
+    /// <summary>Output errors allowed, in ulps at the case's magnitude: see <see cref="Bound"/>.</summary>
+    private static readonly double Allowed = typeof(T) == typeof(float) ? 4 : 8;
+
+    [Theory]
+    [InlineData("layernorm")]
+    [InlineData("groupnorm")]
+    [InlineData("localresponsenorm")]
+    public void Forward_EveryGoldenCase_IsWithinBound(string layer)
+    {
+        var failures = new List<string>();
+        int compared = 0;
+        foreach (GoldenCase golden in GoldenFile.Open($"{layer}.{dtype}").Cases)
+        {
+            Tensor<T> input = golden.ReadInput<T>();
+            Tensor<T> output = Run(golden, input);
+            Assert.Equal(input.Lengths, output.Lengths);
+            if (!golden.Has("output_f64"))
+                continue;
+            compared++;
+            foreach ((nint index, double error, double bound, _) in Errors(golden, output))
+            {
+                if (!(error <= bound))
+                    failures.Add($"{golden.Name} [{string.Join(' ', golden.Tags)}] element {index}: {error:G4} ulp, allowed {bound:G4}");
+            }
+        }
+        Assert.True(compared >= 60, $"only {compared} cases had an exact result");
+        Assert.True(failures.Count == 0, $"{failures.Count} elements out of bounds:\n{string.Join('\n', failures.Take(20))}");
+    }
+
+    [Theory]
+    [InlineData("layernorm")]
+    [InlineData("groupnorm")]
+    [InlineData("localresponsenorm")]
+    public void Forward_ThroughTheLayer_GivesTheFunctionsBits(string layer)
+    {
+        int compared = 0;
+        foreach (GoldenCase golden in GoldenFile.Open($"{layer}.{dtype}").Cases)
+        {
+            if (!golden.Description.TryGetProperty("module", out _))
+                continue;
+            NormLayer<T> module = MakeModule(golden);
+            Tensor<T> input = golden.ReadInput<T>();
+            Assert.Equal(Tensors.ToArray(Run(golden, input)), Tensors.ToArray(module.Forward(input)));
+            compared++;
+        }
+        Assert.True(compared >= 20, $"only {compared} cases have a module");
+    }
+
+    /// <summary>Not a bound but a record: our worst error beside PyTorch's, by layer and tag (see docs/numerics.md).</summary>
+    [Fact]
+    public void Forward_WorstErrorByTag_IsPrintedBesidePyTorchs()
+    {
+        ITestOutputHelper output = TestContext.Current.TestOutputHelper!;
+        output.WriteLine($"{dtype}: largest error in ulps at max(|y|, |weight|, |bias|) (LRN: at |y|)");
+        output.WriteLine($"{"layer",-18} {"tag",-12} {"ours",10} {"PyTorch's",12}");
+        foreach (string layer in Layers)
+        {
+            var worst = new SortedDictionary<string, (double Ours, double Theirs)>();
+            foreach (GoldenCase golden in GoldenFile.Open($"{layer}.{dtype}").Cases.Where(golden => golden.Has("output_f64")))
+            {
+                double ours = Errors(golden, Run(golden, golden.ReadInput<T>())).Select(error => error.Ulps).DefaultIfEmpty().Max();
+                double theirs = Errors(golden, golden.Repeat(golden.Read<T>("output"))).Select(error => error.Ulps).DefaultIfEmpty().Max();
+                foreach (string tag in golden.Tags.Append("(all)"))
+                {
+                    (double Ours, double Theirs) known = worst.GetValueOrDefault(tag);
+                    worst[tag] = (Math.Max(known.Ours, ours), Math.Max(known.Theirs, theirs));
+                }
+            }
+            foreach ((string tag, (double ours, double theirs)) in worst)
+                output.WriteLine($"{layer,-18} {tag,-12} {ours,10:G4} {theirs,12:G4}");
+            Assert.True(double.IsFinite(worst["(all)"].Ours), $"{layer}: a NaN or an infinity is out of place");
+        }
+    }
+
+    private static Tensor<T> Run(GoldenCase golden, Tensor<T> input)
+    {
+        JsonElement args = golden.Args;
+        Tensor<T>? weight = golden.ReadOptional<T>("weight"), bias = golden.ReadOptional<T>("bias");
+        return golden.Description.GetProperty("op").GetString() switch
+        {
+            "layer_norm" => Functional.LayerNorm(input, Shape(args.GetProperty("normalized_shape")), weight, bias, golden.Eps),
+            "group_norm" => Functional.GroupNorm(input, args.GetProperty("num_groups").GetInt32(), weight, bias, golden.Eps),
+            "local_response_norm" => Functional.LocalResponseNorm(input, args.GetProperty("size").GetInt32(),
+                args.GetProperty("alpha").GetDouble(), args.GetProperty("beta").GetDouble(), args.GetProperty("k").GetDouble()),
+            var other => throw new InvalidDataException(other),
+        };
+    }
+
+    private static NormLayer<T> MakeModule(GoldenCase golden)
+    {
+        JsonElement args = golden.Description.GetProperty("module_args");
+        double Number(string name, double otherwise) => args.TryGetProperty(name, out JsonElement value) ? value.GetDouble() : otherwise;
+        bool Flag(string name) => !args.TryGetProperty(name, out JsonElement value) || value.GetBoolean();
+        NormLayer<T> module = golden.Description.GetProperty("module").GetString() switch
+        {
+            "LayerNorm" => new LayerNorm<T>(Shape(args.GetProperty("normalized_shape")), Number("eps", 1e-5), Flag("elementwise_affine"), Flag("bias")),
+            "GroupNorm" => new GroupNorm<T>(args.GetProperty("num_groups").GetInt32(), args.GetProperty("num_channels").GetInt32(), Number("eps", 1e-5), Flag("affine")),
+            "LocalResponseNorm" => new LocalResponseNorm<T>(args.GetProperty("size").GetInt32(), Number("alpha", 1e-4), Number("beta", 0.75), Number("k", 1)),
+            var other => throw new InvalidDataException(other),
+        };
+        var state = new StateDict();
+        foreach (Parameter<T> parameter in module.Parameters)
+            state.Add(parameter.Name, golden.ReadOptional<T>(parameter.Name) ?? parameter.Value);
+        module.LoadStateDict(state);
+        return module;
+    }
+
+    private static nint[] Shape(JsonElement shape)
+        => shape.ValueKind == JsonValueKind.Array ? [.. shape.EnumerateArray().Select(length => (nint)length.GetInt64())] : [(nint)shape.GetInt64()];
+
+    /// <summary>Each element's error in ulps with its bound: 4 ulp for float; 8 ulp times (1 + |mean| / deviation) for double.</summary>
+    private static IEnumerable<(nint Index, double Ulps, double Bound, double Expected)> Errors(GoldenCase golden, Tensor<T> output)
+    {
+        double[] expected = Tensors.ToArray(golden.Repeat(golden.Read<double>("output_f64")));
+        T[] actual = Tensors.ToArray(output);
+        Assert.Equal(expected.Length, actual.Length);
+        bool window = golden.Description.GetProperty("op").GetString() == "local_response_norm";
+        T[]? weight = golden.ReadOptional<T>("weight") is { } w ? Tensors.ToArray(w) : null;
+        T[]? bias = golden.ReadOptional<T>("bias") is { } b ? Tensors.ToArray(b) : null;
+        double[] mean = window ? [] : Tensors.ToArray(golden.Repeat(golden.Read<double>("mean_f64")));
+        double[] rstd = window ? [] : Tensors.ToArray(golden.Repeat(golden.Read<double>("rstd_f64")));
+        nint[] lengths = output.Lengths.ToArray();
+        nint positions = lengths.Skip(2).Aggregate((nint)1, (product, length) => product * length);
+        bool perChannel = golden.Description.GetProperty("op").GetString() == "group_norm";
+
+        for (nint i = 0; i < expected.Length; i++)
+        {
+            double magnitude = Math.Abs(expected[i]), bound = Allowed;
+            if (!window)
+            {
+                nint parameter = perChannel ? i / positions % lengths[1] : weight is not null ? i % weight.Length : bias is not null ? i % bias.Length : 0;
+                magnitude = Math.Max(magnitude, weight is null ? 1 : Math.Abs(double.CreateChecked(weight[parameter])));
+                magnitude = Math.Max(magnitude, bias is null ? 0 : Math.Abs(double.CreateChecked(bias[parameter])));
+                nint group = i / (expected.Length / mean.Length);
+                if (typeof(T) == typeof(double) && double.IsFinite(rstd[group]))
+                    bound *= 1 + Math.Abs(mean[group]) * rstd[group];
+            }
+            yield return (i, Ulp.Distance<T>(double.CreateChecked(actual[i]), expected[i], magnitude), bound, expected[i]);
+        }
+    }
+}
+
+public sealed class FloatForwardGoldenTests() : ForwardGoldenTests<float>("float32");
+
+public sealed class DoubleForwardGoldenTests() : ForwardGoldenTests<double>("float64");

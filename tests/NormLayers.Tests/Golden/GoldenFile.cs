@@ -1,0 +1,85 @@
+using System.Numerics.Tensors;
+using System.Text.Json;
+using NormLayers.IO;
+
+namespace NormLayers.Tests.Golden;
+
+/// <summary>One file of reference vectors: see golden/README.md for the format.</summary>
+public sealed class GoldenFile
+{
+    public static readonly string Folder = Path.Combine(AppContext.BaseDirectory, "golden");
+
+    private static readonly Dictionary<string, GoldenFile> opened = [];
+    private readonly SafetensorsFile file;
+
+    private GoldenFile(string name)
+    {
+        file = SafetensorsFile.Open(Path.Combine(Folder, name + ".safetensors"));
+        var cases = new List<GoldenCase>();
+        for (int i = 0; i < int.Parse(file.Metadata["case_count"]); i++)
+            cases.Add(new GoldenCase(file, $"case{i:000}"));
+        Cases = cases;
+    }
+
+    public IReadOnlyList<GoldenCase> Cases { get; }
+
+    /// <summary>The file of a layer and dtype, for instance <c>layernorm.float32</c>; opened once a run.</summary>
+    public static GoldenFile Open(string name)
+    {
+        lock (opened)
+        {
+            if (!opened.TryGetValue(name, out GoldenFile? golden))
+                opened.Add(name, golden = new GoldenFile(name));
+            return golden;
+        }
+    }
+}
+
+public sealed class GoldenCase
+{
+    private readonly SafetensorsFile file;
+
+    internal GoldenCase(SafetensorsFile file, string name)
+    {
+        this.file = file;
+        Name = name;
+        Description = JsonDocument.Parse(file.Metadata[name]).RootElement;
+        Tags = [.. Description.GetProperty("tags").EnumerateArray().Select(tag => tag.GetString()!)];
+    }
+
+    public string Name { get; }
+
+    public JsonElement Description { get; }
+
+    public IReadOnlyList<string> Tags { get; }
+
+    public JsonElement Args => Description.GetProperty("args");
+
+    public double Eps => Args.GetProperty("eps").GetDouble();
+
+    public bool Has(string tensor) => file.Contains($"{Name}/{tensor}");
+
+    public Tensor<T> Read<T>(string tensor) where T : unmanaged => file.Read<T>($"{Name}/{tensor}");
+
+    public Tensor<T>? ReadOptional<T>(string tensor) where T : unmanaged => Has(tensor) ? Read<T>(tensor) : null;
+
+    /// <summary>A tensor as PyTorch got it: the stored batch repeated, with the strides of the case.</summary>
+    public Tensor<T> ReadInput<T>(string name = "input") where T : unmanaged
+    {
+        Tensor<T> stored = Repeat(Read<T>(name));
+        return name == "input" && Description.TryGetProperty("input_strides", out JsonElement strides)
+            ? Tensors.WithStrides(stored, [.. strides.EnumerateArray().Select(stride => (nint)stride.GetInt64())])
+            : stored;
+    }
+
+    /// <summary>The stored batch, repeated along dimension 0 as often as the case says.</summary>
+    public Tensor<T> Repeat<T>(Tensor<T> stored) where T : unmanaged
+    {
+        if (!Description.TryGetProperty("repeat0", out JsonElement repeat))
+            return stored;
+        nint[] lengths = stored.Lengths.ToArray();
+        T[] once = Tensors.ToArray(stored);
+        lengths[0] *= repeat.GetInt32();
+        return Tensor.Create([.. Enumerable.Repeat(once, repeat.GetInt32()).SelectMany(values => values)], lengths);
+    }
+}
