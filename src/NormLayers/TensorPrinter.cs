@@ -80,6 +80,16 @@ public static class TensorPrinter
         return Format(tensor.AsReadOnlyTensorSpan(), options);
     }
 
+    /// <summary>Prints a number as Python prints a float: <c>1e-05</c>, <c>0.001</c>, <c>1.0</c>.</summary>
+    /// <param name="value">The number.</param>
+    /// <returns>The text of <c>print(value)</c> in Python: the shortest that reads back the same.</returns>
+    public static string Format(double value) => PythonText.Float(value);
+
+    /// <summary>Prints a shape as <c>print(t.shape)</c> does: <c>torch.Size([1, 4, 5, 5])</c>.</summary>
+    /// <param name="lengths">The lengths of the dimensions.</param>
+    /// <returns>The text.</returns>
+    public static string FormatSize(ReadOnlySpan<nint> lengths) => $"torch.Size({Layout.Text(lengths)})";
+
     /// <summary>Prints a parameter as <c>torch.nn.Parameter</c> prints itself: a heading line, then the tensor.</summary>
     internal static string FormatParameter<T>(in ReadOnlyTensorSpan<T> tensor, bool requiresGrad = true,
         TensorPrintOptions? options = null)

@@ -9,8 +9,8 @@ namespace NormLayers.Internals.Kernels;
 /// <remarks>
 /// <para>Geometry: n contiguous elements, cut into blocks of 2048 from the first element on; the cut depends on n alone.</para>
 /// <para>
-/// Order: element i of a block goes to lane i mod 32 of four vectors of eight doubles, in rising order; a last group of
-/// fewer than 16 elements goes to the upper two vectors; lanes are folded by halves; blocks are merged from first to last.
+/// Order: a last group of fewer than 16 elements begins the sums of the upper two of four vectors of eight doubles; then
+/// element i of a block goes to lane i mod 32, in rising order; lanes are folded by halves; blocks are merged from first to last.
 /// All of it is IEEE addition and multiplication in double, so the bits are the same on every machine.
 /// </para>
 /// <para>
@@ -91,7 +91,8 @@ internal readonly struct Moments
     private static double SumOfDeviations<T>(ref readonly T x, nint n, double shift) where T : unmanaged
     {
         Vector512<double> from = Vector512.Create(shift);
-        Vector512<double> a0 = default, a1 = default, a2 = default, a3 = default;
+        Vector512<double> a0 = default, a1 = default;
+        (Vector512<double> a2, Vector512<double> a3) = TailDeviations(in x, n, shift);
         nint i = 0;
         for (; i <= n - 2 * Elements.Step; i += 2 * Elements.Step)
         {
@@ -107,13 +108,6 @@ internal readonly struct Moments
             (Vector512<double> x0, Vector512<double> x1) = Elements.Widen(in x, i);
             a0 += x0 - from;
             a1 += x1 - from;
-            i += Elements.Step;
-        }
-        if (i < n)
-        {
-            (Vector512<double> x2, Vector512<double> x3) = Elements.WidenTail(in x, i, n - i, shift);
-            a2 += x2 - from;
-            a3 += x3 - from;
         }
         return Fold((a0 + a1) + (a2 + a3));
     }
@@ -121,8 +115,9 @@ internal readonly struct Moments
     private static (double Sum, double Squares) SumsOfDeviations<T>(ref readonly T x, nint n, double shift) where T : unmanaged
     {
         Vector512<double> from = Vector512.Create(shift);
-        Vector512<double> a0 = default, a1 = default, a2 = default, a3 = default;
-        Vector512<double> q0 = default, q1 = default, q2 = default, q3 = default;
+        Vector512<double> a0 = default, a1 = default, q0 = default, q1 = default;
+        (Vector512<double> a2, Vector512<double> a3) = TailDeviations(in x, n, shift);
+        Vector512<double> q2 = a2 * a2, q3 = a3 * a3;
         nint i = 0;
         for (; i <= n - 2 * Elements.Step; i += 2 * Elements.Step)
         {
@@ -138,13 +133,6 @@ internal readonly struct Moments
             (Vector512<double> x0, Vector512<double> x1) = Elements.Widen(in x, i);
             Add(x0 - from, ref a0, ref q0);
             Add(x1 - from, ref a1, ref q1);
-            i += Elements.Step;
-        }
-        if (i < n)
-        {
-            (Vector512<double> x2, Vector512<double> x3) = Elements.WidenTail(in x, i, n - i, shift);
-            Add(x2 - from, ref a2, ref q2);
-            Add(x3 - from, ref a3, ref q3);
         }
         return (Fold((a0 + a1) + (a2 + a3)), Fold((q0 + q1) + (q2 + q3)));
 
@@ -154,6 +142,16 @@ internal readonly struct Moments
             sum += deviation;
             squares += deviation * deviation;
         }
+    }
+
+    /// <summary>The deviations of the last n mod 16 elements, and zeros. Taken before the loops: a call behind them would have their sums spilled in every round.</summary>
+    private static (Vector512<double> Lower, Vector512<double> Upper) TailDeviations<T>(ref readonly T x, nint n, double shift) where T : unmanaged
+    {
+        nint tail = n % Elements.Step;
+        if (tail == 0)
+            return default;
+        (Vector512<double> lower, Vector512<double> upper) = Elements.WidenTail(in x, n - tail, tail, shift);
+        return (lower - Vector512.Create(shift), upper - Vector512.Create(shift));
     }
 
     private static double Fold(Vector512<double> lanes)

@@ -127,17 +127,13 @@ internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee75
             return;
         }
         nint i = 0;
+        Vector512<T> his = Vector512.Create(hi), los = Vector512.Create(lo), rstds = Vector512.Create(rstd), weights = Vector512.Create(weight), biases = Vector512.Create(bias);
         for (; i <= length - Vector512<T>.Count; i += Vector512<T>.Count)
-        {
-            Vector512<T> v = Vector512.LoadUnsafe(in x, (nuint)i);
-            v = (v - Vector512.Create(hi) - Vector512.Create(lo)) * Vector512.Create(rstd) * Vector512.Create(weight) + Vector512.Create(bias);
-            v.StoreUnsafe(ref y, (nuint)i);
-        }
+            ((Vector512.LoadUnsafe(in x, (nuint)i) - his - los) * rstds * weights + biases).StoreUnsafe(ref y, (nuint)i);
         for (; i <= length - Vector128<T>.Count; i += Vector128<T>.Count)
         {
-            Vector128<T> v = Vector128.LoadUnsafe(in x, (nuint)i);
-            v = (v - Vector128.Create(hi) - Vector128.Create(lo)) * Vector128.Create(rstd) * Vector128.Create(weight) + Vector128.Create(bias);
-            v.StoreUnsafe(ref y, (nuint)i);
+            Vector128<T> v = Vector128.LoadUnsafe(in x, (nuint)i) - Vector128.Create(hi) - Vector128.Create(lo);
+            (v * Vector128.Create(rstd) * Vector128.Create(weight) + Vector128.Create(bias)).StoreUnsafe(ref y, (nuint)i);
         }
         for (; i < length; i++)
             Unsafe.Add(ref y, i) = (Unsafe.Add(ref Unsafe.AsRef(in x), i) - hi - lo) * rstd * weight + bias;
@@ -148,10 +144,10 @@ internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee75
         where TBias : struct, IPresence
     {
         nint i = 0;
+        Vector512<T> his = Vector512.Create(hi), los = Vector512.Create(lo), rstds = Vector512.Create(rstd);
         for (; i <= length - Vector512<T>.Count; i += Vector512<T>.Count)
         {
-            Vector512<T> v = Vector512.LoadUnsafe(in x, (nuint)i);
-            v = (v - Vector512.Create(hi) - Vector512.Create(lo)) * Vector512.Create(rstd);
+            Vector512<T> v = (Vector512.LoadUnsafe(in x, (nuint)i) - his - los) * rstds;
             if (TWeight.Value)
                 v *= Vector512.LoadUnsafe(in weight, (nuint)i);
             if (TBias.Value)
