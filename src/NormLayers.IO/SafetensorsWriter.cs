@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Numerics.Tensors;
+using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 
@@ -12,6 +13,9 @@ namespace NormLayers.IO;
 /// </remarks>
 public sealed unsafe class SafetensorsWriter
 {
+    // JSON would silently get a replacement character for half of a surrogate pair.
+    private static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+
     private readonly Dictionary<string, Entry> entries = [];
 
     /// <summary>The texts that go under <c>__metadata__</c>, in this order; PyTorch tools expect <c>format</c> = <c>pt</c>.</summary>
@@ -22,8 +26,8 @@ public sealed unsafe class SafetensorsWriter
     /// <param name="name">Its name.</param>
     /// <param name="tensor">The tensor, of any strides.</param>
     /// <exception cref="ArgumentNullException"><paramref name="name"/> or <paramref name="tensor"/> is null.</exception>
-    /// <exception cref="ArgumentException">There is a tensor of this name already, the name is <c>__metadata__</c>, or the
-    /// tensor has more than 64 dimensions.</exception>
+    /// <exception cref="ArgumentException">There is a tensor of this name already, the name is <c>__metadata__</c> or not
+    /// Unicode, or the tensor has more than 64 dimensions.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is no element type.</exception>
     public void Add<T>(string name, Tensor<T> tensor)
         where T : unmanaged
@@ -38,8 +42,8 @@ public sealed unsafe class SafetensorsWriter
     /// <param name="tensor">The tensor, of any strides; it is not copied until <see cref="Save"/>.</param>
     /// <param name="shape">The shape that it gets in the file; empty for a scalar.</param>
     /// <exception cref="ArgumentNullException"><paramref name="name"/> or <paramref name="tensor"/> is null.</exception>
-    /// <exception cref="ArgumentException">There is a tensor of this name already, the name is <c>__metadata__</c>, or
-    /// <paramref name="shape"/> has a negative length, more than 64 dimensions or another number of elements.</exception>
+    /// <exception cref="ArgumentException">There is a tensor of this name already, the name is <c>__metadata__</c> or not
+    /// Unicode, or <paramref name="shape"/> has a negative length, more than 64 dimensions or another number of elements.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is no element type.</exception>
     public void Add<T>(string name, Tensor<T> tensor, ReadOnlySpan<nint> shape)
         where T : unmanaged
@@ -47,6 +51,8 @@ public sealed unsafe class SafetensorsWriter
         ArgumentNullException.ThrowIfNull(name);
         ArgumentNullException.ThrowIfNull(tensor);
         Shapes.RequireSameCount(tensor.AsReadOnlyTensorSpan(), shape);
+        if (!IsUnicode(name))
+            throw new ArgumentException($"The name {Refusal.Quote(name)} is not Unicode: it has half of a surrogate pair.", nameof(name));
         if (name == SafetensorsHeader.MetadataKey)
             throw new ArgumentException($"The name {name} is taken by the metadata.", nameof(name));
         if (!entries.TryAdd(name, new Entry<T>(name, tensor, shape.ToArray())))
@@ -58,8 +64,8 @@ public sealed unsafe class SafetensorsWriter
     /// <param name="name">Its name.</param>
     /// <param name="tensor">The tensor, of any strides.</param>
     /// <exception cref="ArgumentNullException"><paramref name="name"/> is null.</exception>
-    /// <exception cref="ArgumentException">There is a tensor of this name already, the name is <c>__metadata__</c>, or the
-    /// tensor is default or has more than 64 dimensions.</exception>
+    /// <exception cref="ArgumentException">There is a tensor of this name already, the name is <c>__metadata__</c> or not
+    /// Unicode, or the tensor is default or has more than 64 dimensions.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is no element type.</exception>
     public void Add<T>(string name, in ReadOnlyTensorSpan<T> tensor)
         where T : unmanaged
@@ -71,8 +77,8 @@ public sealed unsafe class SafetensorsWriter
     /// <param name="tensor">The tensor, of any strides.</param>
     /// <param name="shape">The shape that it gets in the file; empty for a scalar.</param>
     /// <exception cref="ArgumentNullException"><paramref name="name"/> is null.</exception>
-    /// <exception cref="ArgumentException">There is a tensor of this name already, the name is <c>__metadata__</c>, the
-    /// tensor is default, or <paramref name="shape"/> has a negative length, more than 64 dimensions or another number of
+    /// <exception cref="ArgumentException">There is a tensor of this name already, the name is <c>__metadata__</c> or not
+    /// Unicode, the tensor is default, or <paramref name="shape"/> has a negative length, more than 64 dimensions or another number of
     /// elements.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is no element type.</exception>
     public void Add<T>(string name, in ReadOnlyTensorSpan<T> tensor, ReadOnlySpan<nint> shape)
@@ -88,9 +94,8 @@ public sealed unsafe class SafetensorsWriter
     /// <summary>Writes the file. It appears whole or not at all; the writer can go on being used.</summary>
     /// <param name="path">The file to make.</param>
     /// <param name="overwrite">Whether an existing file is replaced.</param>
-    /// <exception cref="ArgumentException"><paramref name="path"/> is null or empty, or a name or a text of the metadata is
-    /// not Unicode.</exception>
-    /// <exception cref="InvalidOperationException">The header would have more than 100,000,000 bytes, which no reader
+    /// <exception cref="ArgumentException"><paramref name="path"/> is null or empty.</exception>
+    /// <exception cref="InvalidOperationException">A text of the metadata is null or not Unicode, or the header would have more than 100,000,000 bytes, which no reader
     /// accepts.</exception>
     /// <exception cref="DirectoryNotFoundException">There is no such folder.</exception>
     /// <exception cref="UnauthorizedAccessException">The folder may not be written to.</exception>
@@ -127,7 +132,11 @@ public sealed unsafe class SafetensorsWriter
             {
                 json.WriteStartObject(SafetensorsHeader.MetadataKey);
                 foreach ((string key, string text) in Metadata)
-                    json.WriteString(key, text ?? throw new ArgumentException($"The metadata of {Refusal.Quote(key)} are null."));
+                {
+                    if (text is null || !IsUnicode(key) || !IsUnicode(text))
+                        throw new InvalidOperationException($"The metadata of {Refusal.Quote(key)} are null or not Unicode.");
+                    json.WriteString(key, text);
+                }
                 json.WriteEndObject();
             }
             dataLength = 0;
@@ -151,6 +160,18 @@ public sealed unsafe class SafetensorsWriter
         while (buffer.Length % 8 != 0)
             buffer.WriteByte((byte)' ');
         return buffer.ToArray();
+    }
+
+    private static bool IsUnicode(string text)
+    {
+        try
+        {
+            return Strict.GetByteCount(text) >= 0;
+        }
+        catch (EncoderFallbackException)
+        {
+            return false;
+        }
     }
 
     private abstract class Entry(string name, ElementType type, nint[] shape, long count)
