@@ -72,6 +72,7 @@ internal sealed record NpyHeader(ElementType Type, bool ForeignByteOrder, bool F
         ElementType.Int8 or ElementType.Int16 or ElementType.Int32 or ElementType.Int64 => 'i',
         ElementType.UInt8 or ElementType.UInt16 or ElementType.UInt32 or ElementType.UInt64 => 'u',
         ElementType.Float16 or ElementType.Float32 or ElementType.Float64 => 'f',
-        _ => throw new NotSupportedException($"A .npy file cannot hold {type.TorchName()}: NumPy has no such type. Write float32, or a .safetensors file."),
+        _ => throw new NotSupportedException(
+            $"A .npy file cannot hold {type.TorchName()}: NumPy has no such type. Write float32, or a .safetensors file."),
     };
 }

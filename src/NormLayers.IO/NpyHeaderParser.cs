@@ -131,8 +131,12 @@ internal ref struct NpyHeaderParser(string path, ReadOnlySpan<byte> text)
         ReadOnlySpan<byte> digits = text[start..at];
         if (digits.Length == 0)
             throw Unexpected("a length");
-        if (!long.TryParse(digits, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long length) || length < 0 || length > nint.MaxValue)
-            throw Refusal.Of(path, $"has the length {Refusal.Quote(Encoding.ASCII.GetString(digits))} in its shape; accepted are 0 to {nint.MaxValue}.");
+        bool parsed = long.TryParse(digits, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long length);
+        if (!parsed || length < 0 || length > nint.MaxValue)
+        {
+            string got = Refusal.Quote(Encoding.ASCII.GetString(digits));
+            throw Refusal.Of(path, $"has the length {got} in its shape; accepted are 0 to {nint.MaxValue}.");
+        }
         // Python 2 wrote its long integers as 3L.
         if (at < text.Length && text[at] == 'L')
             at++;

@@ -112,7 +112,9 @@ internal sealed class SafetensorsHeader
             switch (key)
             {
                 case "dtype" when dtype is null:
-                    dtype = json.TokenType == JsonTokenType.String ? json.GetString()! : throw Bad(name, $"has the dtype {Describe(json)}; accepted is a string");
+                    if (json.TokenType != JsonTokenType.String)
+                        throw Bad(name, $"has the dtype {Describe(json)}; accepted is a string");
+                    dtype = json.GetString()!;
                     break;
                 case "shape" when shape is null:
                     shape = TakeNumbers(ref json, name, "shape", Shapes.MaxRank);
@@ -173,7 +175,10 @@ internal sealed class SafetensorsHeader
             if (tensor.End > dataLength)
                 throw Bad(tensor.Name, $"ends at byte {tensor.End} of the data, and the file has {dataLength} bytes of data");
             if (tensor.Begin != expected)
-                throw Bad(tensor.Name, $"begins at byte {tensor.Begin} of the data, and byte {expected} was expected: holes and overlaps are not accepted");
+            {
+                throw Bad(tensor.Name, $"begins at byte {tensor.Begin} of the data, and byte {expected} was expected: "
+                    + "holes and overlaps are not accepted");
+            }
             expected = tensor.End;
         }
         if (expected != dataLength)

@@ -95,8 +95,8 @@ public sealed unsafe class SafetensorsWriter
     /// <param name="path">The file to make.</param>
     /// <param name="overwrite">Whether an existing file is replaced.</param>
     /// <exception cref="ArgumentException"><paramref name="path"/> is null or empty.</exception>
-    /// <exception cref="InvalidOperationException">A text of the metadata is null or not Unicode, or the header would have more than 100,000,000 bytes, which no reader
-    /// accepts.</exception>
+    /// <exception cref="InvalidOperationException">A text of the metadata is null or not Unicode, or the header would have
+    /// more than 100,000,000 bytes, which no reader accepts.</exception>
     /// <exception cref="DirectoryNotFoundException">There is no such folder.</exception>
     /// <exception cref="UnauthorizedAccessException">The folder may not be written to.</exception>
     /// <exception cref="IOException">The file exists and <paramref name="overwrite"/> is false, it is a folder, or the
@@ -107,7 +107,10 @@ public sealed unsafe class SafetensorsWriter
         sorted.Sort((x, y) => x.Order != y.Order ? y.Order.CompareTo(x.Order) : string.CompareOrdinal(x.Name, y.Name));
         byte[] header = Header(sorted, out long dataLength);
         if (header.Length > SafetensorsHeader.MaxLength)
-            throw new InvalidOperationException($"The header would have {header.Length} bytes; at most {SafetensorsHeader.MaxLength} can be read back.");
+        {
+            throw new InvalidOperationException(
+                $"The header would have {header.Length} bytes; at most {SafetensorsHeader.MaxLength} can be read back.");
+        }
 
         using NewFile file = NewFile.Create(path, checked(8 + header.Length + dataLength), overwrite);
         BinaryPrimitives.WriteInt64LittleEndian(new Span<byte>(file.Start, 8), header.Length);

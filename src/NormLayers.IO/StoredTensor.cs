@@ -40,9 +40,9 @@ internal readonly unsafe struct StoredTensor(
     {
         RequireType<T>();
         if (foreignByteOrder)
-            throw new InvalidOperationException($"{where}: the numbers are stored in the other byte order, so they cannot be viewed in place; use Read.");
+            throw new InvalidOperationException($"{where}: the byte order is not this machine's, so there is no view in place; use Read.");
         if (count > 0 && (nuint)data % (nuint)sizeof(T) != 0)
-            throw new InvalidOperationException($"{where}: the data are not aligned to {sizeof(T)} bytes, so they cannot be viewed in place; use Read.");
+            throw new InvalidOperationException($"{where}: the data are not aligned to {sizeof(T)} bytes, so there is no view in place; use Read.");
         RequireBooleans();
         nint[] lengths = Shapes.InMemory(shape);
         return fortranOrder && count > 0
@@ -55,7 +55,7 @@ internal readonly unsafe struct StoredTensor(
         where TResult : unmanaged
     {
         if (count > Array.MaxLength)
-            throw new InvalidOperationException($"{where}: {count} elements do not fit one managed tensor, which holds at most {Array.MaxLength}; use View.");
+            throw new InvalidOperationException($"{where}: {count} elements are more than a managed tensor holds, {Array.MaxLength}; use View.");
         RequireBooleans();
         nint[] lengths = Shapes.InMemory(shape);
         Tensor<TResult> result = Tensor.CreateFromShapeUninitialized<TResult>(lengths);
