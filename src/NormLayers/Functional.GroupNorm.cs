@@ -54,10 +54,7 @@ public static partial class Functional
         ref T y = ref TensorMarshal.GetReference(destination);
         using var w = new ContiguousParameter<T>(weight);
         using var b = new ContiguousParameter<T>(bias);
-        if (typeof(T) == typeof(float))
-            RowNorm.ForwardGroups(in As<T, float>(in x), ref Unsafe.As<T, float>(ref y), samples, numGroups, channels, run, in As<T, float>(in w.Reference), in As<T, float>(in b.Reference), eps);
-        else
-            RowNorm.ForwardGroups(in As<T, double>(in x), ref Unsafe.As<T, double>(ref y), samples, numGroups, channels, run, in As<T, double>(in w.Reference), in As<T, double>(in b.Reference), eps);
+        Forward(in x, ref y, new RowLayout(samples * numGroups, channels / numGroups * run, run, numGroups), in w.Reference, in b.Reference, eps, []);
     }
 
     /// <summary>Normalizes each sample's channels in groups.</summary>

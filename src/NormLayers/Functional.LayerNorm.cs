@@ -57,10 +57,7 @@ public static partial class Functional
         using var w = new ContiguousParameter<T>(weight);
         using var b = new ContiguousParameter<T>(bias);
         nint length = Layout.Product(normalizedShape);
-        if (typeof(T) == typeof(float))
-            RowNorm.ForwardRows(in As<T, float>(in x), ref Unsafe.As<T, float>(ref y), total / length, length, in As<T, float>(in w.Reference), in As<T, float>(in b.Reference), eps);
-        else
-            RowNorm.ForwardRows(in As<T, double>(in x), ref Unsafe.As<T, double>(ref y), total / length, length, in As<T, double>(in w.Reference), in As<T, double>(in b.Reference), eps);
+        Forward(in x, ref y, new RowLayout(total / length, length, 1, 1), in w.Reference, in b.Reference, eps, []);
     }
 
     /// <summary>Normalizes over the last dimensions of the input.</summary>
@@ -80,6 +77,15 @@ public static partial class Functional
         Tensor<T> result = Tensor.CreateFromShapeUninitialized<T>(input.Lengths);
         LayerNorm(input.AsReadOnlyTensorSpan(), normalizedShape, OrNone(weight), OrNone(bias), eps, result.AsTensorSpan());
         return result;
+    }
+
+    private static void Forward<T>(ref readonly T x, ref T y, in RowLayout layout, ref readonly T weight, ref readonly T bias, double eps, Span<GroupStatistics> statistics)
+        where T : unmanaged
+    {
+        if (typeof(T) == typeof(float))
+            RowNorm.Forward(in As<T, float>(in x), ref Unsafe.As<T, float>(ref y), layout, in As<T, float>(in weight), in As<T, float>(in bias), eps, statistics);
+        else
+            RowNorm.Forward(in As<T, double>(in x), ref Unsafe.As<T, double>(ref y), layout, in As<T, double>(in weight), in As<T, double>(in bias), eps, statistics);
     }
 
     private static void CheckNormalizedParameter<T>(in ReadOnlyTensorSpan<T> parameter, ReadOnlySpan<nint> normalizedShape, string name)

@@ -24,23 +24,23 @@ internal readonly struct Moments
 {
     private const int BlockLength = 2048;
 
-    /// <summary>The mean of x times 2^-Exponent, rounded to double.</summary>
+    /// <summary>The mean of x · Scale, rounded to double.</summary>
     internal readonly double Mean;
 
     /// <summary>What the rounding of <see cref="Mean"/> left: the mean is Mean + MeanLow.</summary>
     internal readonly double MeanLow;
 
-    /// <summary>The biased variance of x times 2^-Exponent.</summary>
+    /// <summary>The biased variance of x · Scale.</summary>
     internal readonly double Variance;
 
-    /// <summary>Zero but for doubles whose squares leave the range of double.</summary>
-    internal readonly int Exponent;
+    /// <summary>A power of two: 1 but for doubles whose squares leave the range of double.</summary>
+    internal readonly double Scale;
 
-    private Moments(double mean, double meanLow, double variance, int exponent = 0)
-        => (Mean, MeanLow, Variance, Exponent) = (mean, meanLow, variance, exponent);
+    private Moments(double mean, double meanLow, double variance, double scale = 1)
+        => (Mean, MeanLow, Variance, Scale) = (mean, meanLow, variance, scale);
 
-    /// <summary>1/sqrt(variance + eps) for the values times 2^-Exponent.</summary>
-    internal double ReciprocalDeviation(double eps) => 1 / Math.Sqrt(Variance + (Exponent == 0 ? eps : Math.ScaleB(eps, -2 * Exponent)));
+    /// <summary>1/sqrt(variance + eps) for the values x · Scale.</summary>
+    internal double ReciprocalDeviation(double eps) => 1 / Math.Sqrt(Variance + eps * Scale * Scale);
 
     /// <summary>The moments of <paramref name="n"/> > 0 elements. NaN where an element is NaN or infinite.</summary>
     /// <param name="x">The first element.</param>
@@ -182,21 +182,22 @@ internal readonly struct Moments
         if (!double.IsFinite(largest))
             return new Moments(double.NaN, double.NaN, double.NaN);
 
-        // One more than the exponent, so that differences of two scaled values stay within [-1, 1].
-        int exponent = Math.ILogB(largest) + 2;
-        double first = Math.ScaleB(Elements.ToDouble(x), -exponent);
+        // One more than the exponent, so that differences of two scaled values stay within [-1, 1]; no more than 2^1000, so
+        // that it is a double.
+        double scale = Math.ScaleB(1, Math.Min(-(Math.ILogB(largest) + 2), 1000));
+        double first = Elements.ToDouble(x) * scale;
         double sum = 0, sumLow = 0;
         for (nint i = 0; i < n; i++)
-            Accumulate(Math.ScaleB(Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)), -exponent) - first, ref sum, ref sumLow);
+            Accumulate(Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)) * scale - first, ref sum, ref sumLow);
         (double mean, double meanLow) = TwoSum(first, (sum + sumLow) / n);
 
         double squares = 0, squaresLow = 0;
         for (nint i = 0; i < n; i++)
         {
-            double deviation = Math.ScaleB(Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)), -exponent) - mean - meanLow;
+            double deviation = Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)) * scale - mean - meanLow;
             Accumulate(deviation * deviation, ref squares, ref squaresLow);
         }
-        return new Moments(mean, meanLow, (squares + squaresLow) / n, exponent);
+        return new Moments(mean, meanLow, (squares + squaresLow) / n, scale);
 
         static void Accumulate(double term, ref double sum, ref double low)
         {

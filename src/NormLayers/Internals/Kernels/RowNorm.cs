@@ -4,6 +4,23 @@ using System.Runtime.Intrinsics;
 
 namespace NormLayers.Internals.Kernels;
 
+/// <summary>How a contiguous tensor is cut into groups that share statistics, and which parameter belongs to an element.</summary>
+/// <param name="Groups">The number of groups.</param>
+/// <param name="Length">The elements of a group, at least 1.</param>
+/// <param name="Run">The neighbouring elements that share one weight and one bias: 1 in LayerNorm, a channel's positions in GroupNorm.</param>
+/// <param name="Period">The number of groups after which the parameters begin again: 1 in LayerNorm, the groups of a sample in GroupNorm.</param>
+internal readonly record struct RowLayout(nint Groups, nint Length, nint Run, nint Period)
+{
+    /// <summary>The parameters of one group.</summary>
+    internal nint GroupParameters => Length / Run;
+
+    /// <summary>All parameters.</summary>
+    internal nint Parameters => GroupParameters * Period;
+
+    /// <summary>The first parameter of a group.</summary>
+    internal nint FirstParameter(nint group) => group % Period * GroupParameters;
+}
+
 /// <summary>
 /// The rows geometry: groups of contiguous elements that share a mean and a variance. LayerNorm's rows and GroupNorm's
 /// groups are such.
@@ -12,67 +29,43 @@ namespace NormLayers.Internals.Kernels;
 /// <para>
 /// y = ((x - hi) - lo) · rstd · weight + bias, in the element type, each operation rounded by itself, where hi + lo is the
 /// mean in two parts: the offset of a group costs no digits. Element by element, so neither the vector width nor the place
-/// in memory can change a bit. Error: six roundings, 3.2 ulp at
-/// max(|y|, |weight|, |bias|) the most seen.
+/// in memory can change a bit. Error: six roundings, 3.2 ulp at max(|y|, |weight|, |bias|) the most seen.
 /// </para>
 /// <para>Where 1/deviation is so large or small that these products could leave the element type's range, the group is computed in double.</para>
 /// </remarks>
-internal static class RowNorm
+internal static partial class RowNorm
 {
-    /// <summary>Normalizes <paramref name="rows"/> rows of <paramref name="length"/>, each with the same element-wise weight and bias.</summary>
+    /// <summary>Normalizes all groups.</summary>
     /// <param name="x">The first element of the input, contiguous.</param>
     /// <param name="y">The first element of the output, contiguous; may be <paramref name="x"/> itself.</param>
-    /// <param name="rows">The number of rows.</param>
-    /// <param name="length">The elements of a row, at least 1.</param>
-    /// <param name="weight">The first of <paramref name="length"/> factors, or a null reference.</param>
-    /// <param name="bias">The first of <paramref name="length"/> summands, or a null reference.</param>
+    /// <param name="layout">The groups.</param>
+    /// <param name="weight">The first factor, or a null reference.</param>
+    /// <param name="bias">The first summand, or a null reference.</param>
     /// <param name="eps">Added to the variance.</param>
-    internal static void ForwardRows<T>(ref readonly T x, ref T y, nint rows, nint length, ref readonly T weight, ref readonly T bias, double eps)
+    /// <param name="statistics">Takes each group's statistics, unless it is empty.</param>
+    internal static void Forward<T>(ref readonly T x, ref T y, in RowLayout layout, ref readonly T weight, ref readonly T bias, double eps, Span<GroupStatistics> statistics)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
-        for (nint row = 0; row < rows; row++)
-        {
-            ref T xRow = ref Unsafe.Add(ref Unsafe.AsRef(in x), row * length);
-            var group = new GroupScale<T>(in xRow, length, eps);
-            group.ApplyElementwise(in xRow, ref Unsafe.Add(ref y, row * length), length, in weight, in bias);
-        }
-    }
-
-    /// <summary>
-    /// Normalizes samples of <paramref name="channels"/> runs of <paramref name="run"/> elements, in groups of
-    /// channels / groups runs, each run with its channel's weight and bias.
-    /// </summary>
-    /// <param name="x">The first element of the input, contiguous (samples, channels, run).</param>
-    /// <param name="y">The first element of the output, contiguous; may be <paramref name="x"/> itself.</param>
-    /// <param name="samples">The number of samples.</param>
-    /// <param name="groups">The number of groups of a sample, at least 1; divides <paramref name="channels"/>.</param>
-    /// <param name="channels">The number of channels, at least 1.</param>
-    /// <param name="run">The elements of one channel of one sample, at least 1.</param>
-    /// <param name="weight">The first of <paramref name="channels"/> factors, or a null reference.</param>
-    /// <param name="bias">The first of <paramref name="channels"/> summands, or a null reference.</param>
-    /// <param name="eps">Added to the variance.</param>
-    internal static void ForwardGroups<T>(ref readonly T x, ref T y, nint samples, nint groups, nint channels, nint run, ref readonly T weight, ref readonly T bias, double eps)
-        where T : unmanaged, IFloatingPointIeee754<T>
-    {
-        nint groupChannels = channels / groups;
-        nint groupLength = groupChannels * run;
         bool affine = !Unsafe.IsNullRef(in weight) || !Unsafe.IsNullRef(in bias);
-        for (nint g = 0; g < samples * groups; g++)
+        for (nint g = 0; g < layout.Groups; g++)
         {
-            ref T xGroup = ref Unsafe.Add(ref Unsafe.AsRef(in x), g * groupLength);
-            ref T yGroup = ref Unsafe.Add(ref y, g * groupLength);
-            nint channel = g % groups * groupChannels;
-            var group = new GroupScale<T>(in xGroup, groupLength, eps);
-            if (run == 1 || !affine)
+            ref T xGroup = ref Unsafe.Add(ref Unsafe.AsRef(in x), g * layout.Length);
+            ref T yGroup = ref Unsafe.Add(ref y, g * layout.Length);
+            var group = new GroupStatistics(Moments.Of(in xGroup, layout.Length, eps), eps);
+            if (!statistics.IsEmpty)
+                statistics[(int)g] = group;
+            var scale = new GroupScale<T>(in group);
+            nint first = layout.FirstParameter(g);
+            if (layout.Run == 1 || !affine)
             {
-                group.ApplyElementwise(in xGroup, ref yGroup, groupLength, in Offset(in weight, channel), in Offset(in bias, channel));
+                scale.ApplyElementwise(in xGroup, ref yGroup, layout.Length, in Offset(in weight, first), in Offset(in bias, first));
                 continue;
             }
-            for (nint c = 0; c < groupChannels; c++)
+            for (nint p = 0; p < layout.GroupParameters; p++)
             {
-                T w = Unsafe.IsNullRef(in weight) ? T.One : Unsafe.Add(ref Unsafe.AsRef(in weight), channel + c);
-                T b = Unsafe.IsNullRef(in bias) ? T.NegativeZero : Unsafe.Add(ref Unsafe.AsRef(in bias), channel + c);
-                group.ApplyScalar(in Unsafe.Add(ref xGroup, c * run), ref Unsafe.Add(ref yGroup, c * run), run, w, b);
+                T w = Unsafe.IsNullRef(in weight) ? T.One : Unsafe.Add(ref Unsafe.AsRef(in weight), first + p);
+                T b = Unsafe.IsNullRef(in bias) ? T.NegativeZero : Unsafe.Add(ref Unsafe.AsRef(in bias), first + p);
+                scale.ApplyScalar(in Unsafe.Add(ref xGroup, p * layout.Run), ref Unsafe.Add(ref yGroup, p * layout.Run), layout.Run, w, b);
             }
         }
     }
@@ -82,24 +75,22 @@ internal static class RowNorm
         => ref Unsafe.IsNullRef(in source) ? ref source : ref Unsafe.Add(ref Unsafe.AsRef(in source), elements);
 }
 
-/// <summary>The mean of a group in two parts and its 1/deviation, ready to be applied to the group's elements.</summary>
+/// <summary>The mean of a group in two parts and its 1/deviation in the element type, ready to be applied to the group's elements.</summary>
 internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee754<T>
 {
-    private readonly Moments moments;
-    private readonly double exactRstd;
+    private readonly GroupStatistics exact;
     private readonly T hi;
     private readonly T lo;
     private readonly T rstd;
     private readonly bool ordinary;
 
-    internal GroupScale(ref readonly T x, nint length, double eps)
+    internal GroupScale(in GroupStatistics group)
     {
-        moments = Moments.Of(in x, length, eps);
-        exactRstd = moments.ReciprocalDeviation(eps);
-        ordinary = moments.Exponent == 0 && Elements.IsOrdinary<T>(exactRstd);
-        hi = Elements.FromDouble<T>(moments.Mean);
-        lo = Elements.FromDouble<T>((moments.Mean - Elements.ToDouble(hi)) + moments.MeanLow);
-        rstd = Elements.FromDouble<T>(exactRstd);
+        exact = group;
+        ordinary = group.Scale == 1 && Elements.IsOrdinary<T>(group.ScaledRstd);
+        hi = Elements.FromDouble<T>(group.ScaledMean);
+        lo = Elements.FromDouble<T>((group.ScaledMean - Elements.ToDouble(hi)) + group.ScaledMeanLow);
+        rstd = Elements.FromDouble<T>(group.ScaledRstd);
     }
 
     /// <summary>y[i] = ((x[i] - hi) - lo) · rstd · weight[i] + bias[i]; a null reference for either leaves its step out.</summary>
@@ -175,10 +166,10 @@ internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee75
         }
     }
 
-    /// <summary>The same formula in double on values times 2^-Exponent, for groups at the ends of the element type's range and for NaN.</summary>
+    /// <summary>The same formula in double on scaled values, for groups at the ends of the element type's range and for NaN.</summary>
     private void ApplyInDouble(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, nint affineStride)
     {
-        if (double.IsNaN(exactRstd))
+        if (double.IsNaN(exact.ScaledRstd))
         {
             // One NaN for all machines: which operand's payload an operation passes on is up to the processor.
             for (nint i = 0; i < length; i++)
@@ -187,8 +178,7 @@ internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee75
         }
         for (nint i = 0; i < length; i++)
         {
-            double v = Math.ScaleB(Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)), -moments.Exponent);
-            v = (v - moments.Mean - moments.MeanLow) * exactRstd;
+            double v = exact.Normalize(Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)));
             if (!Unsafe.IsNullRef(in weight))
                 v *= Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in weight), i * affineStride));
             if (!Unsafe.IsNullRef(in bias))
