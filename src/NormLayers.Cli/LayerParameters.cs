@@ -1,0 +1,71 @@
+using System.Numerics.Tensors;
+using NormLayers.IO;
+
+namespace NormLayers.Cli;
+
+/// <summary>Fills a layer's parameters from files, and says from where for the summary.</summary>
+internal static class LayerParameters
+{
+    public static string LoadStateDict<T>(NormLayer<T> layer, string path, string? prefix)
+        where T : unmanaged
+    {
+        using SafetensorsFile file = SafetensorsFile.Open(path);
+        var state = new StateDict();
+        var renamed = new List<string>();
+        foreach ((string key, string name) in ParameterNames.Find(file, prefix))
+        {
+            if (state.ContainsKey(key))
+                throw new Refused($"{path}: more than one tensor is the {key}; the second is '{name}'.");
+            Add(state, key, file, name);
+            renamed.Add(name == key ? name : $"{name} as {key}");
+        }
+        try
+        {
+            layer.LoadStateDict(state);
+        }
+        catch (StateDictException mismatch)
+        {
+            throw Refused.Of($"{path} ({string.Join(", ", renamed)})", mismatch);
+        }
+        return $"{path}: {string.Join(", ", renamed)}";
+    }
+
+    public static string Load<T>(NormLayer<T> layer, string parameterName, string path)
+        where T : unmanaged
+    {
+        Parameter<T> parameter = layer.Parameters.FirstOrDefault(known => known.Name == parameterName)
+            ?? throw new Refused($"--{parameterName} {path}: {layer} has no {parameterName}; it has "
+                + (layer.Parameters.Count == 0 ? "no parameters." : $"{string.Join(" and ", layer.Parameters.Select(known => known.Name))}."));
+        using NpyFile file = NpyFile.Open(path);
+        if (file.ElementType is not (ElementType.Float16 or ElementType.Float32 or ElementType.Float64))
+            throw new Refused($"{path}: the {parameterName} is {file.ElementType.TorchName()}; accepted are float16, float32 and float64.");
+        if (!file.Shape.SequenceEqual(Lengths(parameter.Value.Lengths)))
+        {
+            throw new Refused($"{path}: the {parameterName} has the shape {Report.Shape(file.Shape)}; "
+                + $"{layer} needs {Report.Shape(Lengths(parameter.Value.Lengths))}.");
+        }
+        file.ReadAs<T>().CopyTo(parameter.Value);
+        return $"{parameterName} from {path}";
+    }
+
+    private static void Add(StateDict state, string key, SafetensorsFile file, string name)
+    {
+        TensorInfo info = file.Info(name);
+        switch (info.ElementType)
+        {
+            case ElementType.Float16: state.Add(key, file.Read<Half>(name)); break;
+            case ElementType.BFloat16: state.Add(key, file.Read<BFloat16>(name)); break;
+            case ElementType.Float32: state.Add(key, file.Read<float>(name)); break;
+            case ElementType.Float64: state.Add(key, file.Read<double>(name)); break;
+            default: throw new Refused($"{file.Path}: the tensor '{name}' is {info.ElementType?.TorchName() ?? info.Dtype}; accepted are float16, bfloat16, float32 and float64.");
+        }
+    }
+
+    private static long[] Lengths(ReadOnlySpan<nint> lengths)
+    {
+        var result = new long[lengths.Length];
+        for (int i = 0; i < result.Length; i++)
+            result[i] = lengths[i];
+        return result;
+    }
+}
