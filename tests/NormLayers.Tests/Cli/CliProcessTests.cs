@@ -1,0 +1,67 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using Xunit;
+
+namespace NormLayers.Tests.CommandLine;
+
+/// <summary>The tool as its own process: exit codes and streams as a shell sees them; and its help.</summary>
+public sealed class CliProcessTests : Sandbox
+{
+    [Fact]
+    public void Process_Run_WritesAndExitsZero()
+    {
+        string x = Npy("x.npy", [1, 2], 1f, 3f);
+        Result result = Start("run", "LayerNorm(2, eps=0)", "--input", x, "--output", File("y.npy"));
+        Assert.Equal("", result.Error);
+        Assert.Equal(0, result.Code);
+        Assert.Contains("LayerNorm((2,), eps=0, elementwise_affine=True)", result.Output, StringComparison.Ordinal);
+        Assert.Equal([-1f, 1f], Read<float>(File("y.npy")));
+    }
+
+    [Fact]
+    public void Process_Refused_OneLineOnStandardErrorOnly()
+    {
+        Result result = Start("run", "LayerNorm(2)", "--input", File("no.npy"), "--output", File("y.npy"));
+        Assert.Equal(2, result.Code);
+        Assert.Equal("", result.Output);
+        Assert.Equal($"normlayers: {File("no.npy")}: there is no such file.{Environment.NewLine}", result.Error);
+        Assert.Empty(Files());
+    }
+
+    [Fact]
+    public void Process_CompareDifferent_ExitsOne()
+    {
+        Result result = Start("compare", Npy("a.npy", [1], 1f), Npy("b.npy", [1], 2f));
+        Assert.Equal(1, result.Code);
+        Assert.Equal("", result.Error);
+    }
+
+    [Theory]
+    [InlineData("--help")]
+    [InlineData("run", "--help")]
+    [InlineData("compare", "-h")]
+    public void Help_EachCommand_ShowsAnExampleOfFilesInTheRepository(params string[] args)
+    {
+        Result result = Succeed(args);
+        Assert.Contains("Example", result.Output, StringComparison.Ordinal);
+        string[] files = result.Output.Split([' ', '\n', '\r'], StringSplitOptions.RemoveEmptyEntries).Where(word => word.StartsWith("examples/", StringComparison.Ordinal)).ToArray();
+        Assert.NotEmpty(files);
+        Assert.All(files, file => Assert.True(System.IO.File.Exists(Path.Combine(Root, file)), file));
+    }
+
+    [Fact]
+    public void Version_IsThePackages()
+        => Assert.Equal("0.1.0", Succeed("--version").Output.Trim());
+
+    private static Result Start(params string[] args)
+    {
+        // The runtime that runs the tests, as the tests' own process is not the dotnet host.
+        string dotnet = Path.GetFullPath(Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "..", "..", "..", OperatingSystem.IsWindows() ? "dotnet.exe" : "dotnet"));
+        var start = new ProcessStartInfo(dotnet, [typeof(Cli.Cli).Assembly.Location, .. args]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        using Process process = Process.Start(start)!;
+        Task<string> error = process.StandardError.ReadToEndAsync();
+        string output = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        return new Result(process.ExitCode, output, error.GetAwaiter().GetResult());
+    }
+}
