@@ -71,6 +71,21 @@ internal static class Elements
             Unsafe.Add(ref destination, offset + i) = FromDouble<T>(lanes[(int)i]);
     }
 
+    /// <summary>Loads up to 16 elements as double; lanes past <paramref name="count"/> are zero.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static (Vector512<double> Lower, Vector512<double> Upper) Load<T>(ref readonly T source, nint offset, nint count) where T : unmanaged
+        => count >= Step ? Widen(in source, offset) : WidenTail(in source, offset, count, 0);
+
+    /// <summary>Rounds up to 16 doubles to the element type and stores them.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void Store<T>(Vector512<double> lower, Vector512<double> upper, ref T destination, nint offset, nint count) where T : unmanaged
+    {
+        if (count >= Step)
+            Narrow(lower, upper, ref destination, offset);
+        else
+            NarrowTail(lower, upper, ref destination, offset, count);
+    }
+
     /// <summary>The element's value; exact.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static double ToDouble<T>(T value) where T : unmanaged

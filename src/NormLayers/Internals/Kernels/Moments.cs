@@ -154,7 +154,8 @@ internal readonly struct Moments
         return (lower - Vector512.Create(shift), upper - Vector512.Create(shift));
     }
 
-    private static double Fold(Vector512<double> lanes)
+    /// <summary>The sum of the lanes, by halves.</summary>
+    internal static double Fold(Vector512<double> lanes)
     {
         Vector256<double> half = lanes.GetLower() + lanes.GetUpper();
         Vector128<double> quarter = half.GetLower() + half.GetUpper();

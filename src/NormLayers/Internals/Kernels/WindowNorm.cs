@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
@@ -16,15 +15,32 @@ internal readonly struct WindowParameters
 
     internal readonly double Beta, K;
 
+    private readonly int quarters;
+
     internal WindowParameters(nint size, double alpha, double beta, double k, nint channels)
     {
         Lower = Math.Min(size / 2, channels - 1);
         Upper = Math.Min((size - 1) / 2, channels - 1);
         (Scale, Beta, K) = (alpha / size, beta, k);
+        quarters = beta is >= 0 and <= 4 && Math.Floor(beta * 4) == beta * 4 ? (int)(beta * 4) : -1;
     }
 
-    /// <summary>The channels that a window covers.</summary>
-    internal nint Width => Lower + 1 + Upper;
+    /// <summary>d^beta: from square roots and products where beta is a multiple of a quarter up to 4.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal Vector512<double> Power(Vector512<double> d)
+    {
+        if (quarters < 0)
+            return VectorMath.Pow(d, Beta);
+        Vector512<double> power = Vector512<double>.One;
+        for (int whole = quarters >> 2; whole > 0; whole--)
+            power *= d;
+        if ((quarters & 3) == 0)
+            return power;
+        Vector512<double> root = Vector512.Sqrt(d);
+        if ((quarters & 2) != 0)
+            power *= root;
+        return (quarters & 1) != 0 ? power * Vector512.Sqrt(root) : power;
+    }
 }
 
 /// <summary>
@@ -34,20 +50,14 @@ internal readonly struct WindowParameters
 /// <remarks>
 /// <para>
 /// Memory: a block of up to 256 neighbouring positions is taken down all channels, so that each channel's part of it is one
-/// to two contiguous kilobytes. Lanes are positions; no two lanes ever mix.
-/// </para>
-/// <para>
-/// Order: the channels, starting Lower below the first, are cut into chunks of the window's width. A window is then the end
-/// of one chunk and the beginning of the next: a suffix sum (added from the chunk's end downwards) plus a prefix sum (added
-/// upwards), two additions per element whatever the size, and nothing is ever subtracted, so no error and no NaN outlives its
-/// window (van Herk 1992).
+/// to two contiguous kilobytes. The sums are <see cref="SlidingWindow"/>'s.
 /// </para>
 /// <para>
 /// Arithmetic in double, rounded once at the end: 0.51 ulp for float. Powers that are multiples of a quarter come from
 /// square roots and products, others from <see cref="VectorMath"/>.
 /// </para>
 /// </remarks>
-internal static class WindowNorm
+internal static partial class WindowNorm
 {
     private const int BlockLength = 256;
 
@@ -64,141 +74,85 @@ internal static class WindowNorm
     [SkipLocalsInit]
     internal static void Forward<T>(ref readonly T x, ref T y, nint samples, nint channels, nint run, in WindowParameters window) where T : unmanaged
     {
-        int blockLength = (int)Math.Min(BlockLength, (run + Elements.Step - 1) / Elements.Step * Elements.Step);
-        nint scratchLength = (window.Width + 1) * blockLength;
-        double[]? rented = scratchLength <= 4096 ? null : ArrayPool<double>.Shared.Rent(checked((int)scratchLength));
-        Span<double> scratch = rented ?? stackalloc double[4096];
-        ref double sums = ref MemoryMarshal.GetReference(scratch);
+        const int StackLength = 4096;
+        nint stride = Math.Min(BlockLength, RoundUp(run));
+        nint scratchLength = SlidingWindow.ScratchLength(window.Lower, window.Upper, stride);
+        using var rented = new RentedDoubles(scratchLength <= StackLength ? 0 : scratchLength);
+        Span<double> scratch = scratchLength <= StackLength ? stackalloc double[StackLength] : rented.Span;
 
         for (nint sample = 0; sample < samples; sample++)
         {
-            for (nint start = 0; start < run; start += blockLength)
+            for (nint start = 0; start < run; start += stride)
             {
                 nint offset = sample * channels * run + start;
-                nint length = Math.Min(blockLength, run - start);
+                nint length = Math.Min(stride, run - start);
                 ref T xBlock = ref Unsafe.Add(ref Unsafe.AsRef(in x), offset);
                 ref T yBlock = ref Unsafe.Add(ref y, offset);
-                if (typeof(T) == typeof(double) && !IsOrdinary(in xBlock, channels, run, length, window.K))
-                    ForwardScaled(in xBlock, ref yBlock, channels, run, length, in window);
-                else
-                    ForwardBlock(in xBlock, ref yBlock, channels, run, length, in window, ref sums, blockLength);
-            }
-        }
-        if (rented is not null)
-            ArrayPool<double>.Shared.Return(rented);
-    }
-
-    /// <summary>One block of positions, all channels. <paramref name="sums"/> holds Width rows of squares or suffix sums, and one row of prefix sums.</summary>
-    private static void ForwardBlock<T>(ref readonly T x, ref T y, nint channels, nint run, nint length, in WindowParameters window, ref double sums, nint stride) where T : unmanaged
-    {
-        nint width = window.Width;
-        ref double prefix = ref Unsafe.Add(ref sums, width * stride);
-        for (nint j = 0; j < width - 1; j++)
-            StoreSquares(in x, j - window.Lower, channels, run, length, ref Unsafe.Add(ref sums, j * stride));
-
-        for (nint chunk = 0; chunk < channels; chunk += width)
-        {
-            // The chunk's squares but the last are there from the previous prefix sums: in place, their channels may be overwritten by now.
-            StoreSquares(in x, chunk + window.Upper, channels, run, length, ref Unsafe.Add(ref sums, (width - 1) * stride));
-            for (nint j = width - 2; j >= 0; j--)
-                AddRow(ref Unsafe.Add(ref sums, j * stride), in Unsafe.Add(ref sums, (j + 1) * stride), length);
-            MemoryMarshal.CreateSpan(ref prefix, (int)stride).Clear();
-
-            for (nint r = 0; r < width && chunk + r < channels; r++)
-            {
-                if (r > 0)
+                if (IsExtreme(in xBlock, channels, run, length, window.K))
                 {
-                    ref double squares = ref Unsafe.Add(ref sums, (r - 1) * stride);
-                    StoreSquares(in x, chunk + r + window.Upper, channels, run, length, ref squares);
-                    AddRow(ref prefix, in squares, length);
+                    ForwardScaled(in xBlock, ref yBlock, channels, run, length, in window);
+                    continue;
                 }
-                nint channel = (chunk + r) * run;
-                Divide(in Unsafe.Add(ref Unsafe.AsRef(in x), channel), ref Unsafe.Add(ref y, channel), length, in Unsafe.Add(ref sums, r * stride), in prefix, in window);
+                var rows = new ForwardRows<T>(ref xBlock, ref yBlock, run, length, in window);
+                SlidingWindow.Sum(ref rows, channels, window.Lower, window.Upper, ref MemoryMarshal.GetReference(scratch), stride);
             }
         }
     }
 
-    private static void StoreSquares<T>(ref readonly T x, nint channel, nint channels, nint run, nint length, ref double squares) where T : unmanaged
+    /// <summary>A block of positions: squares of x in, x / (k + scale · sum)^beta out.</summary>
+    private readonly ref struct ForwardRows<T>(ref T x, ref T y, nint run, nint length, ref readonly WindowParameters window) : IWindowRows where T : unmanaged
     {
-        if (channel < 0 || channel >= channels)
+        private readonly ref T x = ref x;
+        private readonly ref T y = ref y;
+        private readonly ref readonly WindowParameters window = ref window;
+
+        public void ReadTerms(nint channel, ref double row) => StoreProducts(in x, in x, channel * run, length, ref row);
+
+        public void WriteSums(nint channel, ref readonly double suffix, ref readonly double prefix)
         {
-            MemoryMarshal.CreateSpan(ref squares, (int)RoundUp(length)).Clear();
-            return;
+            Vector512<double> scale = Vector512.Create(window.Scale), k = Vector512.Create(window.K);
+            for (nint i = 0; i < length; i += Elements.Step)
+            {
+                Vector512<double> a = (Vector512.LoadUnsafe(in suffix, (nuint)i) + Vector512.LoadUnsafe(in prefix, (nuint)i)) * scale + k;
+                Vector512<double> b = (Vector512.LoadUnsafe(in suffix, (nuint)i + 8) + Vector512.LoadUnsafe(in prefix, (nuint)i + 8)) * scale + k;
+                nint at = channel * run + i, count = Math.Min(length - i, Elements.Step);
+                (Vector512<double> lower, Vector512<double> upper) = Elements.Load(in x, at, count);
+                Elements.Store(lower / window.Power(a), upper / window.Power(b), ref y, at, count);
+            }
         }
+    }
+
+    /// <summary>Writes the products of two runs of elements, and zeros up to the next multiple of 16.</summary>
+    private static void StoreProducts<T>(ref readonly T a, ref readonly T b, nint offset, nint length, ref double row) where T : unmanaged
+    {
         for (nint i = 0; i < length; i += Elements.Step)
         {
-            (Vector512<double> a, Vector512<double> b) = Load(in x, channel * run + i, length - i);
-            (a * a).StoreUnsafe(ref squares, (nuint)i);
-            (b * b).StoreUnsafe(ref squares, (nuint)i + 8);
+            nint count = Math.Min(length - i, Elements.Step);
+            (Vector512<double> a0, Vector512<double> a1) = Elements.Load(in a, offset + i, count);
+            (Vector512<double> b0, Vector512<double> b1) = Elements.Load(in b, offset + i, count);
+            (a0 * b0).StoreUnsafe(ref row, (nuint)i);
+            (a1 * b1).StoreUnsafe(ref row, (nuint)i + 8);
         }
-    }
-
-    private static void AddRow(ref double sum, ref readonly double row, nint length)
-    {
-        for (nint i = 0; i < length; i += Vector512<double>.Count)
-            (Vector512.LoadUnsafe(in sum, (nuint)i) + Vector512.LoadUnsafe(in row, (nuint)i)).StoreUnsafe(ref sum, (nuint)i);
-    }
-
-    private static void Divide<T>(ref readonly T x, ref T y, nint length, ref readonly double suffix, ref readonly double prefix, in WindowParameters window) where T : unmanaged
-    {
-        Vector512<double> scale = Vector512.Create(window.Scale), k = Vector512.Create(window.K);
-        double quarters = window.Beta * 4;
-        bool roots = quarters is >= 0 and <= 16 && Math.Floor(quarters) == quarters;
-        for (nint i = 0; i < length; i += Elements.Step)
-        {
-            Vector512<double> a = (Vector512.LoadUnsafe(in suffix, (nuint)i) + Vector512.LoadUnsafe(in prefix, (nuint)i)) * scale + k;
-            Vector512<double> b = (Vector512.LoadUnsafe(in suffix, (nuint)i + 8) + Vector512.LoadUnsafe(in prefix, (nuint)i + 8)) * scale + k;
-            (Vector512<double> lower, Vector512<double> upper) = Load(in x, i, length - i);
-            lower /= roots ? QuarterPower(a, (int)quarters) : VectorMath.Pow(a, window.Beta);
-            upper /= roots ? QuarterPower(b, (int)quarters) : VectorMath.Pow(b, window.Beta);
-            Store(lower, upper, ref y, i, length - i);
-        }
-    }
-
-    /// <summary>d^(quarters/4).</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<double> QuarterPower(Vector512<double> d, int quarters)
-    {
-        Vector512<double> power = Vector512<double>.One;
-        for (int whole = quarters >> 2; whole > 0; whole--)
-            power *= d;
-        if ((quarters & 3) == 0)
-            return power;
-        Vector512<double> root = Vector512.Sqrt(d);
-        if ((quarters & 2) != 0)
-            power *= root;
-        return (quarters & 1) != 0 ? power * Vector512.Sqrt(root) : power;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static (Vector512<double> Lower, Vector512<double> Upper) Load<T>(ref readonly T x, nint offset, nint remaining) where T : unmanaged
-        => remaining >= Elements.Step ? Elements.Widen(in x, offset) : Elements.WidenTail(in x, offset, remaining, 0);
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Store<T>(Vector512<double> lower, Vector512<double> upper, ref T y, nint offset, nint remaining) where T : unmanaged
-    {
-        if (remaining >= Elements.Step)
-            Elements.Narrow(lower, upper, ref y, offset);
-        else
-            Elements.NarrowTail(lower, upper, ref y, offset, remaining);
     }
 
     private static nint RoundUp(nint length) => (length + Elements.Step - 1) / Elements.Step * Elements.Step;
 
-    /// <summary>Whether no square in the block overflows, nor all that matter underflow. NaN and infinity count as ordinary: their arithmetic is IEEE's.</summary>
-    private static bool IsOrdinary<T>(ref readonly T x, nint channels, nint run, nint length, double k) where T : unmanaged
+    /// <summary>Whether a square in the block overflows double, or underflows where that matters. NaN and infinity are not extreme: their arithmetic is IEEE's.</summary>
+    private static bool IsExtreme<T>(ref readonly T x, nint channels, nint run, nint length, double k) where T : unmanaged
     {
+        if (typeof(T) != typeof(double))
+            return false;
         Vector512<double> least = Vector512.Create(k == 0 ? SmallestOrdinary : 0);
         for (nint c = 0; c < channels; c++)
         {
             for (nint i = 0; i < length; i += Elements.Step)
             {
-                (Vector512<double> a, Vector512<double> b) = Load(in x, c * run + i, length - i);
+                (Vector512<double> a, Vector512<double> b) = Elements.Load(in x, c * run + i, Math.Min(length - i, Elements.Step));
                 if ((Extreme(a, least) | Extreme(b, least)) != Vector512<double>.Zero)
-                    return false;
+                    return true;
             }
         }
-        return true;
+        return false;
 
         static Vector512<double> Extreme(Vector512<double> value, Vector512<double> least)
         {
@@ -214,40 +168,55 @@ internal static class WindowNorm
     /// </summary>
     private static void ForwardScaled<T>(ref readonly T x, ref T y, nint channels, nint run, nint length, in WindowParameters window) where T : unmanaged
     {
-        double[] column = ArrayPool<double>.Shared.Rent(checked((int)channels));
+        using var rented = new RentedDoubles(channels);
+        Span<double> column = rented.Span;
         for (nint i = 0; i < length; i++)
         {
             for (nint c = 0; c < channels; c++)
-                column[c] = Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), c * run + i));
+                column[(int)c] = Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), c * run + i));
             for (nint c = 0; c < channels; c++)
             {
-                int first = (int)Math.Max(0, c - window.Lower), last = (int)Math.Min(channels - 1, c + window.Upper);
-                Unsafe.Add(ref y, c * run + i) = Elements.FromDouble<T>(DivideScaled(column[c], column.AsSpan(first, last + 1 - first), in window));
+                var denominator = new ScaledDenominator(column, c, in window);
+                Unsafe.Add(ref y, c * run + i) = Elements.FromDouble<T>(denominator.Divide(column[(int)c]));
             }
         }
-        ArrayPool<double>.Shared.Return(column);
     }
 
-    private static double DivideScaled(double x, ReadOnlySpan<double> values, in WindowParameters window)
+    /// <summary>The denominator of one window as significand · 2^exponent, and the sum d = k + scale · S that it is a power of as Sum · 4^-Shift.</summary>
+    private readonly ref struct ScaledDenominator
     {
-        double largest = 0;
-        foreach (double value in values)
-            largest = Math.Max(largest, Math.Abs(value));
-        bool scalable = largest is > LargestOrdinary and <= double.MaxValue || (window.K == 0 && largest is < SmallestOrdinary and > 0);
-        int exponent = scalable ? Math.ILogB(largest) : 0;
-        double sum = 0;
-        foreach (double value in values)
+        private readonly double significand, exponent, sum;
+        private readonly int shift;
+
+        internal ScaledDenominator(ReadOnlySpan<double> column, nint channel, in WindowParameters window)
         {
-            double scaled = Math.ScaleB(value, -exponent);
-            sum += scaled * scaled;
+            int first = (int)Math.Max(0, channel - window.Lower), last = (int)Math.Min(column.Length - 1, channel + window.Upper);
+            double largest = 0;
+            foreach (double value in column[first..(last + 1)])
+                largest = Math.Max(largest, Math.Abs(value));
+            bool extreme = largest is > LargestOrdinary and <= double.MaxValue || (window.K == 0 && largest is < SmallestOrdinary and > 0);
+            shift = extreme && window.Scale != 0 ? -Math.ILogB(largest) : 0;
+            double squares = 0;
+            foreach (double value in column[first..(last + 1)])
+            {
+                double scaled = Math.ScaleB(value, shift);
+                squares += scaled * scaled;
+            }
+            sum = (window.Scale == 0 ? 0 : window.Scale * squares) + Math.ScaleB(window.K, 2 * shift);
+            if (shift == 0 || !(Math.Abs(sum) is >= 2.2250738585072014e-308 and <= double.MaxValue))
+            {
+                significand = window.Power(Vector512.Create(sum))[0];
+                return;
+            }
+            (significand, exponent) = VectorMath.PowParts(Math.Abs(sum), window.Beta, -2.0 * shift);
+            if (sum < 0)
+                significand *= VectorMath.Pow(Vector512.Create(-1.0), window.Beta)[0];
         }
-        double d = window.Scale == 0 ? window.K : window.Scale * sum + Math.ScaleB(window.K, -2 * exponent);
-        double magnitude = Math.Abs(d);
-        if (!scalable || window.Scale == 0 || !(magnitude is >= 2.2250738585072014e-308 and <= double.MaxValue))
-            return x / VectorMath.Pow(Vector512.Create(d), window.Beta)[0];
-        (double significand, double power) = VectorMath.PowParts(magnitude, window.Beta, 2.0 * exponent);
-        if (d < 0)
-            significand *= VectorMath.Pow(Vector512.Create(-1.0), window.Beta)[0];
-        return Math.ScaleB(Math.ScaleB(x, -exponent) / significand, (int)(exponent - power));
+
+        /// <summary>x / d^beta.</summary>
+        internal double Divide(double x) => exponent == 0 ? x / significand : Math.ScaleB(Math.ScaleB(x, shift) / significand, (int)(-shift - exponent));
+
+        /// <summary>a · b / d, for values of the window.</summary>
+        internal double Ratio(double a, double b) => Math.ScaleB(a, shift) * Math.ScaleB(b, shift) / sum;
     }
 }

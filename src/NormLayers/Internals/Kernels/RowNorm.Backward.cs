@@ -1,0 +1,174 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
+
+namespace NormLayers.Internals.Kernels;
+
+/// <summary>The derivative of the lines in RowNorm.cs.</summary>
+/// <remarks>
+/// <para>
+/// With n = (x - mean) · rstd and g = dy · weight: dx = rstd · (g - E[g] - n · E[g · n]), where E is the mean over the group;
+/// a weight's gradient is the sum of dy · n over all elements that it multiplied, a bias's the sum of dy.
+/// </para>
+/// <para>
+/// All of it is computed in double and rounded once, since g - E[g] and n · E[g · n] may cancel. Order: within a group (or one
+/// channel's run of it) two vectors of eight doubles take the elements in rising order and are folded by halves. Parameter
+/// gradients are summed over blocks of periods whose number depends on the layout alone, and the blocks are added in order,
+/// so that blocks may go to different threads without changing a bit.
+/// </para>
+/// </remarks>
+internal static partial class RowNorm
+{
+    private const nint MaxBlocks = 64;
+
+    /// <summary>Computes the gradients of all groups; each result is optional.</summary>
+    /// <param name="dy">The gradient of the output, contiguous.</param>
+    /// <param name="x">The forward's input, contiguous.</param>
+    /// <param name="dx">Takes the input's gradient; may be <paramref name="dy"/> itself; a null reference for none.</param>
+    /// <param name="layout">The forward's groups.</param>
+    /// <param name="statistics">The forward's statistics, one a group.</param>
+    /// <param name="weight">The first factor, or a null reference.</param>
+    /// <param name="weightSums">Takes the weight's gradient, one a parameter; empty for none.</param>
+    /// <param name="biasSums">Takes the bias's gradient, one a parameter; empty for none.</param>
+    internal static void Backward<T>(ref readonly T dy, ref readonly T x, ref T dx, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly T weight, Span<double> weightSums, Span<double> biasSums)
+        where T : unmanaged
+    {
+        weightSums.Clear();
+        biasSums.Clear();
+        using var scratch = new RentedDoubles(weightSums.Length + biasSums.Length);
+        Span<double> blockWeights = scratch.Span[..weightSums.Length], blockBiases = scratch.Span[weightSums.Length..];
+
+        nint periods = layout.Groups / layout.Period;
+        nint blockLength = (periods + MaxBlocks - 1) / MaxBlocks;
+        for (nint start = 0; start < periods; start += blockLength)
+        {
+            scratch.Span.Clear();
+            for (nint g = start * layout.Period; g < Math.Min(start + blockLength, periods) * layout.Period; g++)
+                BackwardGroup(in dy, in x, ref dx, g, in layout, in statistics[(int)g], in weight, blockWeights, blockBiases);
+            Add(weightSums, blockWeights);
+            Add(biasSums, blockBiases);
+        }
+    }
+
+    private static void BackwardGroup<T>(ref readonly T dy, ref readonly T x, ref T dx, nint g, in RowLayout layout, in GroupStatistics group, ref readonly T weight, Span<double> weightSums, Span<double> biasSums)
+        where T : unmanaged
+    {
+        nint start = g * layout.Length, count = layout.GroupParameters;
+        int first = (int)layout.FirstParameter(g);
+        ref T gradient = ref Unsafe.Add(ref Unsafe.AsRef(in dy), start);
+        ref T input = ref Unsafe.Add(ref Unsafe.AsRef(in x), start);
+        Span<double> weights = weightSums.IsEmpty ? [] : weightSums.Slice(first, (int)count);
+        Span<double> biases = biasSums.IsEmpty ? [] : biasSums.Slice(first, (int)count);
+
+        double sum = 0, product = 0;
+        if (layout.Run == 1)
+        {
+            (sum, product) = SumElements(in gradient, in input, layout.Length, in group, in Offset(in weight, first), weights, biases);
+        }
+        else
+        {
+            for (nint p = 0; p < count; p++)
+            {
+                (double runSum, double runProduct) = SumElements(in Unsafe.Add(ref gradient, p * layout.Run), in Unsafe.Add(ref input, p * layout.Run), layout.Run, in group, in Unsafe.NullRef<T>(), [], []);
+                double w = Unsafe.IsNullRef(in weight) ? 1 : Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in weight), first + p));
+                sum += runSum * w;
+                product += runProduct * w;
+                if (!weights.IsEmpty)
+                    weights[(int)p] += runProduct;
+                if (!biases.IsEmpty)
+                    biases[(int)p] += runSum;
+            }
+        }
+        if (Unsafe.IsNullRef(in dx))
+            return;
+
+        ref T result = ref Unsafe.Add(ref dx, start);
+        double mean = sum / layout.Length, meanProduct = product / layout.Length;
+        if (layout.Run == 1)
+        {
+            WriteElements(in gradient, in input, ref result, layout.Length, in group, mean, meanProduct, in Offset(in weight, first), 1);
+            return;
+        }
+        for (nint p = 0; p < count; p++)
+        {
+            nint at = p * layout.Run;
+            double w = Unsafe.IsNullRef(in weight) ? 1 : Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in weight), first + p));
+            WriteElements(in Unsafe.Add(ref gradient, at), in Unsafe.Add(ref input, at), ref Unsafe.Add(ref result, at), layout.Run, in group, mean, meanProduct, in Unsafe.NullRef<T>(), w);
+        }
+    }
+
+    /// <summary>The sums of g and of g · n over neighbouring elements; dy · n and dy are also added to the element-wise sums that are wanted.</summary>
+    private static (double Sum, double Product) SumElements<T>(ref readonly T dy, ref readonly T x, nint length, in GroupStatistics group, ref readonly T weight, Span<double> weightSums, Span<double> biasSums)
+        where T : unmanaged
+    {
+        Vector512<double> s0 = default, s1 = default, p0 = default, p1 = default;
+        for (nint i = 0; i < length; i += Elements.Step)
+        {
+            nint count = Math.Min(length - i, Elements.Step);
+            (Vector512<double> g0, Vector512<double> g1) = Elements.Load(in dy, i, count);
+            (Vector512<double> n0, Vector512<double> n1) = LoadNormalized(in x, i, count, in group);
+            Vector512<double> gn0 = g0 * n0, gn1 = g1 * n1;
+            if (!weightSums.IsEmpty)
+                AddTo(weightSums.Slice((int)i, (int)count), gn0, gn1);
+            if (!biasSums.IsEmpty)
+                AddTo(biasSums.Slice((int)i, (int)count), g0, g1);
+            if (!Unsafe.IsNullRef(in weight))
+            {
+                (Vector512<double> w0, Vector512<double> w1) = Elements.Load(in weight, i, count);
+                (g0, g1) = (g0 * w0, g1 * w1);
+                (gn0, gn1) = (g0 * n0, g1 * n1);
+            }
+            s0 += g0;
+            s1 += g1;
+            p0 += gn0;
+            p1 += gn1;
+        }
+        return (Moments.Fold(s0 + s1), Moments.Fold(p0 + p1));
+    }
+
+    /// <summary>dx = (dy · weight - mean - n · meanProduct) · rstd, with a weight for each element or one for all.</summary>
+    private static void WriteElements<T>(ref readonly T dy, ref readonly T x, ref T dx, nint length, in GroupStatistics group, double mean, double meanProduct, ref readonly T weight, double runWeight)
+        where T : unmanaged
+    {
+        Vector512<double> means = Vector512.Create(mean), products = Vector512.Create(meanProduct), rstd = Vector512.Create(group.Rstd);
+        Vector512<double> w0 = Vector512.Create(runWeight), w1 = w0;
+        for (nint i = 0; i < length; i += Elements.Step)
+        {
+            nint count = Math.Min(length - i, Elements.Step);
+            (Vector512<double> g0, Vector512<double> g1) = Elements.Load(in dy, i, count);
+            (Vector512<double> n0, Vector512<double> n1) = LoadNormalized(in x, i, count, in group);
+            if (!Unsafe.IsNullRef(in weight))
+                (w0, w1) = Elements.Load(in weight, i, count);
+            Elements.Store((g0 * w0 - means - n0 * products) * rstd, (g1 * w1 - means - n1 * products) * rstd, ref dx, i, count);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static (Vector512<double> Lower, Vector512<double> Upper) LoadNormalized<T>(ref readonly T x, nint offset, nint count, in GroupStatistics group)
+        where T : unmanaged
+    {
+        (Vector512<double> x0, Vector512<double> x1) = Elements.Load(in x, offset, count);
+        Vector512<double> scale = Vector512.Create(group.Scale), hi = Vector512.Create(group.ScaledMean), lo = Vector512.Create(group.ScaledMeanLow), rstd = Vector512.Create(group.ScaledRstd);
+        return ((x0 * scale - hi - lo) * rstd, (x1 * scale - hi - lo) * rstd);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddTo(Span<double> sums, Vector512<double> lower, Vector512<double> upper)
+    {
+        if (sums.Length == Elements.Step)
+        {
+            ref double first = ref MemoryMarshal.GetReference(sums);
+            (Vector512.LoadUnsafe(in first) + lower).StoreUnsafe(ref first);
+            (Vector512.LoadUnsafe(in first, 8) + upper).StoreUnsafe(ref first, 8);
+            return;
+        }
+        for (int i = 0; i < sums.Length; i++)
+            sums[i] += i < Vector512<double>.Count ? lower[i] : upper[i - Vector512<double>.Count];
+    }
+
+    private static void Add(Span<double> sums, ReadOnlySpan<double> terms)
+    {
+        for (int i = 0; i < sums.Length; i++)
+            sums[i] += terms[i];
+    }
+}
