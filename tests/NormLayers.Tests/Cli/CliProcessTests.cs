@@ -46,7 +46,7 @@ public sealed class CliProcessTests : Sandbox
         Assert.Contains("Example", result.Output, StringComparison.Ordinal);
         string[] files = result.Output.Split([' ', '\n', '\r'], StringSplitOptions.RemoveEmptyEntries).Where(word => word.StartsWith("examples/", StringComparison.Ordinal)).ToArray();
         Assert.NotEmpty(files);
-        Assert.All(files, file => Assert.True(System.IO.File.Exists(Path.Combine(Root, file)), file));
+        Assert.All(files, file => Assert.True(System.IO.File.Exists(Path.Combine(Repository.Root, file)), file));
     }
 
     [Fact]

@@ -13,7 +13,7 @@ public sealed class CliRealModelTests : Sandbox
     [InlineData("09", "layer_norm_47", "1e-06")]
     public void Run_TextRecognizer_AgreesWithTheEngine(string node, string prefix, string eps)
     {
-        string Data(string name) => Path.Combine(Root, "examples", "data", "ppocr-v4-rec", name);
+        string Data(string name) => Path.Combine(Repository.Root, "examples", "data", "ppocr-v4-rec", name);
         float[] expected = Read<float>(Data($"{node}_layer_y.npy"));
 
         Succeed(

@@ -13,8 +13,6 @@ public abstract class Sandbox : IDisposable
 
     public sealed record Result(int Code, string Output, string Error);
 
-    public static string Root { get; } = FindRoot();
-
     public static Result Run(params string[] args) => Run(default, args);
 
     public static Result Run(CancellationToken cancellation, params string[] args)
@@ -96,12 +94,4 @@ public abstract class Sandbox : IDisposable
 
     private Dictionary<string, byte[]> Snapshot()
         => Directory.GetFiles(folder).ToDictionary(path => path, System.IO.File.ReadAllBytes);
-
-    private static string FindRoot()
-    {
-        string? folder = AppContext.BaseDirectory;
-        while (folder is not null && !System.IO.File.Exists(Path.Combine(folder, "NormLayers.slnx")))
-            folder = Path.GetDirectoryName(folder);
-        return folder ?? throw new DirectoryNotFoundException($"No folder above {AppContext.BaseDirectory} holds NormLayers.slnx.");
-    }
 }
