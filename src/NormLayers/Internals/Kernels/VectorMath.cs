@@ -93,6 +93,7 @@ internal static class VectorMath
         (Vector512<double> u, Vector512<double> uLow) = TwoProduct(sum, Vector512.Create(power));
         uLow += logLow * power;
         u = Vector512.Min(Vector512.Max(u, Vector512.Create(-1e6)), Vector512.Create(1e6));
+        uLow = Vector512.Min(Vector512.Max(uLow, Vector512.Create(-1.0)), Vector512.Create(1.0));
         Vector512<double> n = Round(u);
         return (Horner((u - n) + uLow, Exp2Coefficients), n);
     }
