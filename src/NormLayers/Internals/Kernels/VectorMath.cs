@@ -89,6 +89,8 @@ internal static class VectorMath
         logLow += ln * 2.0355273740931033e-17 + lnLow * log2OfE;
         Vector512<double> sum = e + log;
         logLow += log - (sum - e);
+        // The series makes logLow as much as a hundredth of log: times a large power that would leave the range of 2^r's series.
+        (sum, logLow) = (sum + logLow, logLow - ((sum + logLow) - sum));
 
         (Vector512<double> u, Vector512<double> uLow) = TwoProduct(sum, Vector512.Create(power));
         uLow += logLow * power;
