@@ -1,0 +1,105 @@
+using System.Numerics.Tensors;
+using Xunit;
+
+namespace NormLayers.Tests.Properties;
+
+/// <summary>Destinations that are refused, with what the message says, and that a refusal writes nothing.</summary>
+public sealed class DestinationTests
+{
+    private delegate void Attempt(float[] memory);
+
+    public static TheoryData<string> Names => ["LayerNorm", "GroupNorm", "LocalResponseNorm"];
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void Destination_OfAnotherShape_IsRefused(string name)
+        => Refuse(name, "Expected a destination of the input's shape [2, 4, 3], got [2, 3, 4].",
+            memory => Apply(name, Input(), new TensorSpan<float>(memory, [2, 3, 4])));
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void Destination_OfAnotherRank_IsRefused(string name)
+        => Refuse(name, "Expected a destination of the input's shape [2, 4, 3], got [24].",
+            memory => Apply(name, Input(), new TensorSpan<float>(memory, [24])));
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void Destination_Strided_IsRefused(string name)
+        => Refuse(name, "row-major contiguous destination, got shape [2, 4, 3] with strides [16, 4, 1]",
+            memory => Apply(name, Input(), new TensorSpan<float>(memory, 0, [2, 4, 3], [16, 4, 1])));
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void Destination_Broadcast_IsRefused(string name)
+        => Refuse(name, "row-major contiguous destination, got shape [2, 4, 3] with strides [0, 3, 1]",
+            memory => Apply(name, Input(), new TensorSpan<float>(memory, 0, [2, 4, 3], [0, 3, 1])));
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void Destination_ShiftedFromTheInput_IsRefused(string name)
+    {
+        foreach (int shift in new[] { 1, 8, 23 })
+        {
+            Refuse(name, "The destination may overlap the input only if both are contiguous and start at the same place.",
+                memory => Apply(name, new TensorSpan<float>(memory, 0, [2, 4, 3], []), new TensorSpan<float>(memory, shift, [2, 4, 3], [])));
+            Refuse(name, "The destination may overlap the input only",
+                memory => Apply(name, new TensorSpan<float>(memory, shift, [2, 4, 3], []), new TensorSpan<float>(memory, 0, [2, 4, 3], [])));
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void Destination_RightBehindOrBeforeTheInput_IsAccepted(string name)
+    {
+        float[] memory = [.. Enumerable.Range(0, 48)];
+        Apply(name, new TensorSpan<float>(memory, 0, [2, 4, 3], []), new TensorSpan<float>(memory, 24, [2, 4, 3], []));
+        Apply(name, new TensorSpan<float>(memory, 24, [2, 4, 3], []), new TensorSpan<float>(memory, 0, [2, 4, 3], []));
+    }
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void Destination_OnAStridedInput_IsRefused(string name)
+    {
+        Refuse(name, "only if both are contiguous",
+            memory => Apply(name, new TensorSpan<float>(memory, 0, [2, 4, 3], [12, 1, 4]), new TensorSpan<float>(memory, 0, [2, 4, 3], [])));
+        Refuse(name, "only if both are contiguous",
+            memory => Apply(name, new TensorSpan<float>(memory, 0, [2, 4, 3], [0, 3, 1]), new TensorSpan<float>(memory, 0, [2, 4, 3], [])));
+    }
+
+    [Theory]
+    [InlineData("LayerNorm", 3)]
+    [InlineData("GroupNorm", 4)]
+    public void Destination_OnWeightOrBias_IsRefused(string name, int length)
+    {
+        foreach (int start in new[] { 0, 10, 23 })
+        {
+            Refuse(name, "The destination may not overlap weight.", memory => Apply(name, Input(),
+                new TensorSpan<float>(memory, 0, [2, 4, 3], []), new ReadOnlyTensorSpan<float>(memory, start, [length], [])));
+            Refuse(name, "The destination may not overlap bias.", memory => Apply(name, Input(),
+                new TensorSpan<float>(memory, 0, [2, 4, 3], []), bias: new ReadOnlyTensorSpan<float>(memory, start, [length], [])));
+        }
+    }
+
+    [Fact]
+    public void Input_Refused_LeavesTheDestinationAlone()
+    {
+        var memory = new float[24];
+        Assert.Throws<ArgumentException>("weight", () => Apply("LayerNorm", Input(), new TensorSpan<float>(memory, [2, 4, 3]), new ReadOnlyTensorSpan<float>(new float[4])));
+        Assert.Throws<ArgumentException>("bias", () => Apply("GroupNorm", Input(), new TensorSpan<float>(memory, [2, 4, 3]), bias: new ReadOnlyTensorSpan<float>(new float[3])));
+        Assert.Throws<ArgumentOutOfRangeException>("size", () => Functional.LocalResponseNorm(Input(), 0, 1, 1, 1, new TensorSpan<float>(memory, [2, 4, 3])));
+        Assert.All(memory, value => Assert.Equal(0, value));
+    }
+
+    private static TensorSpan<float> Input() => new(Enumerable.Range(0, 24).Select(i => (float)i).ToArray(), [2, 4, 3]);
+
+    private static void Refuse(string name, string message, Attempt attempt)
+    {
+        float[] memory = [.. Enumerable.Range(1, 64)];
+        var refusal = Assert.Throws<ArgumentException>("destination", () => attempt(memory));
+        Assert.Contains(message, refusal.Message, StringComparison.Ordinal);
+        Assert.True(memory.AsSpan().SequenceEqual([.. Enumerable.Range(1, 64)]), $"{name} wrote before it refused");
+    }
+
+    private static void Apply(string name, in TensorSpan<float> input, in TensorSpan<float> destination, in ReadOnlyTensorSpan<float> weight = default, in ReadOnlyTensorSpan<float> bias = default)
+        => new NormCase(name, name == "LayerNorm" ? 1 : 2, 2, 4, 3).Apply(input, weight, bias, destination);
+}
