@@ -1,0 +1,97 @@
+using System.Globalization;
+using System.Numerics;
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
+using Xunit;
+
+namespace NormLayers.Tests.Properties;
+
+/// <summary>
+/// The bits of results against those of bits.tsv, which every machine and every instruction set must give. A deliberate
+/// change of the arithmetic replaces the rows by those that the failure prints, and is a change of version.
+/// </summary>
+public sealed class BitsTests
+{
+    private static readonly string table = Path.Combine(AppContext.BaseDirectory, "Properties", "bits.tsv");
+
+    [Fact]
+    public void Outputs_OfEveryCase_HaveTheStoredBits()
+    {
+        Dictionary<string, string> stored = File.ReadAllLines(table)
+            .Select(line => line.Split('\t'))
+            .ToDictionary(fields => fields[0], fields => fields[1]);
+        var wrong = new List<string>();
+        int count = 0;
+        foreach ((string name, string hash) in Rows<float>("float").Concat(Rows<double>("double")))
+        {
+            count++;
+            if (stored.GetValueOrDefault(name) != hash)
+                wrong.Add($"{name}\t{hash}");
+        }
+        Assert.True(wrong.Count == 0, $"{wrong.Count} of {count} cases differ; their rows are now:\n{string.Join('\n', wrong)}");
+        Assert.Equal(stored.Count, count);
+    }
+
+    private static IEnumerable<(string Name, string Hash)> Rows<T>(string type) where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        bool single = typeof(T) == typeof(float);
+        foreach ((NormCase norm, int exponent, int offset) in Cases(single))
+        {
+            Operands<T> operands = norm.Make<T>(new Generator((ulong)norm.Count));
+            for (int i = 0; i < operands.X.Length; i++)
+                operands.X[i] = Scale(operands.X[i], exponent) + T.CreateChecked(offset);
+            T[] output = norm.Apply(operands);
+            Assert.DoesNotContain(output, T.IsNaN);
+            string hash = Convert.ToHexStringLower(SHA256.HashData(MemoryMarshal.AsBytes(output.AsSpan())));
+            yield return (string.Create(CultureInfo.InvariantCulture, $"{type} {norm} 2^{exponent} + {offset}"), hash);
+        }
+    }
+
+    /// <summary>Multiplication by a power of two, in steps that are powers of two themselves: exact but for one rounding into the subnormals.</summary>
+    private static T Scale<T>(T value, int exponent) where T : IBinaryFloatingPointIeee754<T>
+    {
+        T two = T.One + T.One, half = T.One / two, factor = T.One;
+        int reach = typeof(T) == typeof(float) ? 100 : 1000;
+        for (int i = 0; i < Math.Min(Math.Abs(exponent), reach); i++)
+            factor *= exponent < 0 ? half : two;
+        value *= factor;
+        for (int i = reach; i < Math.Abs(exponent); i++)
+            value *= exponent < 0 ? half : two;
+        return value;
+    }
+
+    private static IEnumerable<(NormCase Norm, int Exponent, int Offset)> Cases(bool single)
+    {
+        (int tiny, int subnormal, int huge) = single ? (-90, -140, 100) : (-600, -1040, 900);
+        NormCase Affine(string name, int number, params nint[] shape) => new(name, number, shape) { Weight = true, Bias = true };
+
+        yield return (Affine("LayerNorm", 1, 3, 1), 0, 0);
+        yield return (Affine("LayerNorm", 1, 5, 7), 0, 0);
+        yield return (new NormCase("LayerNorm", 1, 5, 37), 0, 0);
+        yield return (new NormCase("LayerNorm", 1, 3, 129) { Weight = true }, 0, 1000);
+        yield return (new NormCase("LayerNorm", 2, 3, 11, 13) { Bias = true, Eps = 0.1 }, 0, -17);
+        yield return (Affine("LayerNorm", 1, 2, 6151), 0, 1_000_000);
+        yield return (Affine("LayerNorm", 1, 2, 10_007), 3, 0);
+        yield return (Affine("LayerNorm", 1, 3, 61), tiny, 0);
+        yield return (new NormCase("LayerNorm", 1, 3, 63) { Eps = 0 }, subnormal, 0);
+        yield return (Affine("LayerNorm", 1, 3, 67), huge, 0);
+
+        yield return (Affine("GroupNorm", 3, 2, 6, 5), 0, 0);
+        yield return (Affine("GroupNorm", 2, 3, 10), 0, 3);
+        yield return (new NormCase("GroupNorm", 1, 2, 3, 4, 7), 0, 0);
+        yield return (new NormCase("GroupNorm", 4, 2, 8, 35) { Weight = true }, 0, 100);
+        yield return (Affine("GroupNorm", 2, 1, 6, 2053), 0, 10_000);
+        yield return (Affine("GroupNorm", 1, 1, 7, 1601), -5, 0);
+        yield return (Affine("GroupNorm", 2, 2, 4, 31) with { Eps = 0 }, tiny, 0);
+        yield return (Affine("GroupNorm", 2, 2, 4, 33), huge, 0);
+
+        yield return (new NormCase("LocalResponseNorm", 5, 2, 9, 17), 0, 0);
+        yield return (new NormCase("LocalResponseNorm", 4, 2, 9, 300) { Alpha = 0.5, Beta = 0.5 }, 0, 2);
+        yield return (new NormCase("LocalResponseNorm", 3, 1, 33, 3) { Alpha = 2, Beta = 1, K = 0.25 }, 0, 0);
+        yield return (new NormCase("LocalResponseNorm", 9, 2, 5, 41) { Alpha = 1, Beta = 0.6 }, 0, 0);
+        yield return (new NormCase("LocalResponseNorm", 2, 1, 7, 10_007) { Alpha = 1, Beta = 2.3, K = 2 }, 0, 0);
+        yield return (new NormCase("LocalResponseNorm", 3, 1, 7, 43) { Alpha = 1, K = 0 }, tiny, 0);
+        yield return (new NormCase("LocalResponseNorm", 3, 1, 7, 47) { Alpha = 1, Beta = 0.6 }, single ? 60 : huge, 0);
+        yield return (new NormCase("LocalResponseNorm", 3, 1, 7, 51), subnormal, 0);
+    }
+}
