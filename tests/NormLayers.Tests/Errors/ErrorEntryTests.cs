@@ -1,0 +1,217 @@
+using System.Numerics;
+using System.Numerics.Tensors;
+using System.Reflection;
+using System.Text.Json;
+using NormLayers.Tests.Golden;
+using Xunit;
+
+namespace NormLayers.Tests.Errors;
+
+/// <summary>
+/// Every entry of errors.json for the three layers: what PyTorch refuses is refused at the same stage, with a message that
+/// names the parameter, what was got and what is accepted; what it accepts succeeds.
+/// </summary>
+public sealed class ErrorEntryTests
+{
+    private static readonly string[] subjects = ["layer_norm", "group_norm", "local_response_norm", "LayerNorm", "GroupNorm", "LocalResponseNorm"];
+
+    /// <summary>By entry: the parameter that the exception names, and parts of the message: what is accepted, what was got.</summary>
+    private static readonly Dictionary<string, (string Parameter, string Accepted, string Got)> refusals = new()
+    {
+        ["err000"] = ("normalizedShape", "at least one dimension", "got []"),
+        ["err001"] = ("input", "last dimensions are [2, 3]", "got shape [3]"),
+        ["err002"] = ("input", "last dimensions are [2]", "got shape [1, 2, 3]"),
+        ["err003"] = ("input", "last dimensions are [10]", "got shape [2, 3]"),
+        ["err004"] = ("input", "last dimensions are [10]", "got shape [2, 3]"),
+        ["err005"] = ("input", "last dimensions are [2, 2]", "got shape [2, 2, 3]"),
+        ["err006"] = ("input", "last dimensions are [3]", "got shape [0]"), // .NET has no rank 0: [] becomes [0]
+        ["err007"] = ("input", "last dimensions are [3, 4]", "got shape [2, 4, 3]"),
+        ["err008"] = ("normalizedShape", "zero or more", "got [-3]"),
+        ["err009"] = ("normalizedShape", "zero or more", "got [-3, 2]"),
+        ["err010"] = ("normalizedShape", "at least one dimension", "got []"),
+        ["err011"] = ("weight", "weight of the normalized shape [1, 2, 3]", "got shape [1, 2]"),
+        ["err012"] = ("bias", "bias of the normalized shape [1, 2, 3]", "got shape [1, 2]"),
+        ["err013"] = ("input", "last dimensions are [2, 2]", "got shape [2, 2, 3]"),
+        ["err021"] = ("numChannels", "divisible by the number of groups 3", "got 2"),
+        ["err022"] = ("numChannels", "divisible by the number of groups 2", "got 3"),
+        ["err023"] = ("numChannels", "divisible by the number of groups 10", "got 1"),
+        ["err024"] = ("numChannels", "divisible by the number of groups 4", "got 6"),
+        ["err025"] = ("numGroups", "at least one group", "0"),
+        ["err026"] = ("numGroups", "at least one group", "-1"),
+        ["err027"] = ("input", "more than one value per group", "10 groups in shape [1, 10, 1]"),
+        ["err028"] = ("input", "more than one value per group", "4 groups in shape [1, 4]"),
+        ["err030"] = ("weight", "weight of shape [6]", "got shape [4]"),
+        ["err031"] = ("input", "divisible by the number of groups 2", "got 5 in shape [2, 5, 3]"),
+        ["err034"] = ("input", "at least 2 dimensions", "got shape [4]"),
+        ["err035"] = ("input", "at least 2 dimensions", "got shape [1]"),
+        ["err036"] = ("input", "divisible by the number of groups 2", "got 7 in shape [2, 7, 4]"),
+        ["err037"] = ("numGroups", "at least one group", "0"),
+        ["err038"] = ("numGroups", "at least one group", "-2"),
+        ["err039"] = ("weight", "weight of shape [4]", "got shape [3]"),
+        ["err040"] = ("weight", "weight of shape [4]", "got shape [4, 1]"),
+        ["err041"] = ("bias", "bias of shape [4]", "got shape [3]"),
+        ["err042"] = ("bias", "bias of shape [4]", "got shape [3]"),
+        ["err045"] = ("input", "at least 3 dimensions", "got shape [0]"),
+        ["err046"] = ("input", "at least 3 dimensions", "got shape [2]"),
+        ["err047"] = ("input", "at least 3 dimensions", "got shape [2, 3]"),
+        ["err048"] = ("input", "at least 3 dimensions", "got shape [0, 5]"),
+        ["err049"] = ("size", "at least one channel", "0"),
+        ["err050"] = ("size", "at least one channel", "0"),
+        ["err051"] = ("size", "at least one channel", "-1"),
+        ["err052"] = ("size", "at least one channel", "-1"),
+    };
+
+    /// <summary>Refused by PyTorch and accepted here: its view cannot merge transposed dimensions; we walk any strides.</summary>
+    private static readonly string[] acceptedHere = ["err056"];
+
+    [Fact]
+    public void Entries_OfTheThreeLayers_BehaveAsListed()
+    {
+        using JsonDocument document = JsonDocument.Parse(File.ReadAllText(Path.Combine(GoldenFile.Folder, "errors.json")));
+        int refused = 0, accepted = 0, mixed = 0, unsupported = 0;
+        foreach (JsonElement entry in document.RootElement.GetProperty("cases").EnumerateArray().Where(entry => subjects.Contains(Subject(entry))))
+        {
+            string id = entry.GetProperty("id").GetString()!, dtype = Dtype(entry, "input") ?? "float32";
+            bool isMixed = (Dtype(entry, "weight") ?? dtype) != dtype || (Dtype(entry, "bias") ?? dtype) != dtype;
+            if (isMixed)
+            {
+                // Such a call cannot be written; see Signatures_OfInputWeightAndBias_ShareOneType.
+                Assert.False(refusals.ContainsKey(id), id);
+                mixed++;
+            }
+            if (dtype is "float16" or "bfloat16")
+            {
+                // Not yet: a version that computes in 16 bits must come back here, to err019 above all, which PyTorch accepts.
+                Assert.Throws<NotSupportedException>(dtype == "float16" ? ApplyLayerNorm<Half> : ApplyLayerNorm<BFloat16>);
+            }
+            else if (dtype == "int64")
+            {
+                if (entry.GetProperty("exception").ValueKind == JsonValueKind.Null)
+                {
+                    AssertAccepted(id, entry, IntegerWindow(entry));
+                    accepted++;
+                }
+                else
+                {
+                    AssertContains(id, Assert.Throws<NotSupportedException>(() => Forward<long>(entry)).Message, "Int64", "float", "double");
+                    unsupported++;
+                }
+            }
+            else if (!isMixed && (entry.GetProperty("exception").ValueKind == JsonValueKind.Null || acceptedHere.Contains(id)))
+            {
+                Assert.Equal("float32", dtype);
+                AssertAccepted(id, entry, Forward<float>(entry));
+                accepted++;
+            }
+            else if (!isMixed)
+            {
+                Assert.True(refusals.TryGetValue(id, out (string Parameter, string Accepted, string Got) refusal), $"{id} is not in the table");
+                bool constructs = entry.GetProperty("stage").GetString() == "construct";
+                if (entry.TryGetProperty("module", out _) && !constructs)
+                    Construct<float>(entry);
+                ArgumentException thrown = Assert.ThrowsAny<ArgumentException>(() => _ = constructs ? (object)Construct<float>(entry) : Forward<float>(entry)!);
+                Assert.True(refusal.Parameter == thrown.ParamName, $"{id} names {thrown.ParamName}");
+                AssertContains(id, thrown.Message, refusal.Accepted, refusal.Got);
+                refused++;
+            }
+        }
+        Assert.Equal((refusals.Count, 8, 7, 2), (refused, accepted, mixed, unsupported));
+    }
+
+    [Fact]
+    public void Signatures_OfInputWeightAndBias_ShareOneType()
+    {
+        // PyTorch checks at run time that dtypes match; here a mixture does not compile.
+        MethodInfo[] methods = [.. typeof(Functional).GetMethods().Where(method => method.Name is "LayerNorm" or "GroupNorm")];
+        Assert.Equal(4, methods.Length);
+        foreach (MethodInfo method in methods)
+        {
+            Type only = Assert.Single(method.GetGenericArguments());
+            foreach (string name in new[] { "input", "weight", "bias" })
+            {
+                Type type = method.GetParameters().Single(parameter => parameter.Name == name).ParameterType;
+                Assert.Equal(only, Assert.Single((type.IsByRef ? type.GetElementType()! : type).GetGenericArguments()));
+            }
+        }
+    }
+
+    private static string Subject(JsonElement entry)
+        => (entry.TryGetProperty("op", out JsonElement op) ? op : entry.GetProperty("module")).GetString()!;
+
+    private static string? Dtype(JsonElement entry, string tensor)
+        => entry.TryGetProperty(tensor, out JsonElement value) && value.ValueKind == JsonValueKind.Object ? value.GetProperty("dtype").GetString() : null;
+
+    private static nint[] Shape(JsonElement shape)
+        => shape.ValueKind == JsonValueKind.Array ? [.. shape.EnumerateArray().Select(length => (nint)length.GetInt64())] : [(nint)shape.GetInt64()];
+
+    private static Tensor<T>? Ones<T>(JsonElement entry, string name) where T : INumberBase<T>
+    {
+        if (!entry.TryGetProperty(name, out JsonElement value) || value.ValueKind != JsonValueKind.Object)
+            return null;
+        Tensor<T> tensor = Tensor.CreateFromShape<T>(Shape(value.GetProperty("shape")));
+        tensor.Fill(T.One);
+        if (!entry.TryGetProperty("layout", out JsonElement layout))
+            return tensor;
+        Assert.Equal("transpose(3,4)", layout.GetString());
+        nint[] strides = tensor.Strides.ToArray();
+        (strides[3], strides[4]) = (1, tensor.Lengths[3]);
+        return Tensors.WithStrides(tensor, strides);
+    }
+
+    private static NormLayer<T> Construct<T>(JsonElement entry) where T : unmanaged
+    {
+        JsonElement args = entry.GetProperty("args");
+        return Subject(entry) switch
+        {
+            "LayerNorm" => new LayerNorm<T>(Shape(args.GetProperty("normalized_shape"))),
+            "GroupNorm" => new GroupNorm<T>(args.GetProperty("num_groups").GetInt32(), args.GetProperty("num_channels").GetInt32(),
+                affine: !args.TryGetProperty("affine", out JsonElement affine) || affine.GetBoolean()),
+            _ => new LocalResponseNorm<T>(args.GetProperty("size").GetInt32()),
+        };
+    }
+
+    /// <summary>The output of an entry, or null where it only constructs.</summary>
+    private static Tensor<T>? Forward<T>(JsonElement entry) where T : unmanaged, INumberBase<T>
+    {
+        JsonElement args = entry.GetProperty("args");
+        Tensor<T>? input = Ones<T>(entry, "input"), weight = Ones<T>(entry, "weight"), bias = Ones<T>(entry, "bias");
+        if (!entry.TryGetProperty("module", out _))
+        {
+            return Subject(entry) switch
+            {
+                "layer_norm" => Functional.LayerNorm(input!, Shape(args.GetProperty("normalized_shape")), weight, bias),
+                "group_norm" => Functional.GroupNorm(input!, args.GetProperty("num_groups").GetInt32(), weight, bias),
+                _ => Functional.LocalResponseNorm(input!, args.GetProperty("size").GetInt32()),
+            };
+        }
+        NormLayer<T> layer = Construct<T>(entry);
+        return input is null ? null : layer.Forward(input);
+    }
+
+    private static Tensor<float> IntegerWindow(JsonElement entry)
+    {
+        Tensor<long> input = Ones<long>(entry, "input")!;
+        Tensor<float> output = Tensor.CreateFromShape<float>(input.Lengths);
+        Functional.LocalResponseNorm(input.AsReadOnlyTensorSpan(), entry.GetProperty("args").GetProperty("size").GetInt32(), 1e-4, 0.75, 1, output.AsTensorSpan());
+        return output;
+    }
+
+    private static void ApplyLayerNorm<T>() where T : unmanaged
+        => Functional.LayerNorm(Tensor.CreateFromShape<T>([2, 3]), [3]);
+
+    private static void AssertAccepted<T>(string id, JsonElement entry, Tensor<T>? output)
+    {
+        JsonElement shape = entry.TryGetProperty("output_shape", out JsonElement listed) ? listed
+            : entry.GetProperty("input") is { ValueKind: JsonValueKind.Object } input ? input.GetProperty("shape") : default;
+        if (output is null)
+            Assert.True(shape.ValueKind == JsonValueKind.Undefined, id);
+        else
+            Assert.True(output.Lengths.SequenceEqual(Shape(shape)), id);
+    }
+
+    private static void AssertContains(string id, string message, params ReadOnlySpan<string> parts)
+    {
+        foreach (string part in parts)
+            Assert.True(message.Contains(part, StringComparison.Ordinal), $"{id}: \"{message}\" lacks \"{part}\"");
+    }
+}
