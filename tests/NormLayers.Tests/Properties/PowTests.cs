@@ -66,6 +66,12 @@ public sealed class PowTests
     [InlineData(0.6)]
     public void Pow_OfNegativeZeroToEvenOrFractionalPowers_GivesMathPowsValues(double power) => AssertPow(-0.0, power);
 
+    [Theory(Skip = "Known failure: the sign of -0 is lost for odd powers (Pow(-0, 5) gives 0, Pow(-0, -1) gives Infinity).")]
+    [InlineData(5)]
+    [InlineData(1)]
+    [InlineData(-1)]
+    public void Pow_OfNegativeZeroToOddPowers_GivesMathPowsValues(double power) => AssertPow(-0.0, power);
+
     [Fact]
     public void Pow_BeyondTheRange_OverflowsAndUnderflows()
     {
