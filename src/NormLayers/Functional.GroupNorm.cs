@@ -1,6 +1,4 @@
 using System.Numerics.Tensors;
-using System.Runtime.CompilerServices;
-using System.Runtime.InteropServices;
 using NormLayers.Internals;
 using NormLayers.Internals.Kernels;
 
@@ -31,30 +29,27 @@ public static partial class Functional
     public static void GroupNorm<T>(in ReadOnlyTensorSpan<T> input, nint numGroups, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination)
         where T : unmanaged
     {
-        Elements.CheckSupported<T>("GroupNorm");
-        if (input.Rank < 2)
-            throw new ArgumentException($"Expected an input of at least 2 dimensions (N, C, *), got shape {Layout.Text(input.Lengths)}.", nameof(input));
-        if (numGroups <= 0)
-            throw new ArgumentOutOfRangeException(nameof(numGroups), numGroups, "Expected at least one group.");
-        nint samples = input.Lengths[0], channels = input.Lengths[1];
-        if (channels % numGroups != 0)
-            throw new ArgumentException($"Expected a number of channels that is divisible by the number of groups {numGroups}, got {channels} in shape {Layout.Text(input.Lengths)}.", nameof(input));
-        nint run = Layout.Product(input.Lengths[2..]);
-        if (samples == 1 && channels / numGroups * run == 1)
-            throw new ArgumentException($"Expected more than one value per group, got one: {numGroups} groups in shape {Layout.Text(input.Lengths)}.", nameof(input));
-        CheckChannelParameter(weight, channels, nameof(weight));
-        CheckChannelParameter(bias, channels, nameof(bias));
-        Layout.CheckDestination(input, destination);
-        Layout.CheckApart(weight, destination, nameof(weight));
-        Layout.CheckApart(bias, destination, nameof(bias));
-        if (input.FlattenedLength == 0)
-            return;
+        RowForward(input, GroupNormLayout(input, numGroups, weight, bias), weight, bias, eps, destination, []);
+    }
 
-        ref readonly T x = ref Layout.Contiguous(input, destination);
-        ref T y = ref TensorMarshal.GetReference(destination);
-        using var w = new ContiguousParameter<T>(weight);
-        using var b = new ContiguousParameter<T>(bias);
-        Forward(in x, ref y, new RowLayout(samples * numGroups, channels / numGroups * run, run, numGroups), in w.Reference, in b.Reference, eps, []);
+    /// <summary>The same, and saves what <see cref="GroupNormBackward{T}"/> needs besides the input.</summary>
+    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <param name="input">The input, of shape (N, C, *).</param>
+    /// <param name="numGroups">The number of groups that a sample's C channels are cut into; divides C.</param>
+    /// <param name="weight">Factors of shape (C), or <c>default</c> for none.</param>
+    /// <param name="bias">Summands of shape (C), or <c>default</c> for none.</param>
+    /// <param name="eps">Added to the variance under the root; 1e-5 in PyTorch.</param>
+    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
+    /// <param name="statistics">Takes the mean and 1/deviation of each group, sample by sample: exactly N · numGroups of them, none for an empty input.</param>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="numGroups"/> is zero or negative.</exception>
+    /// <exception cref="ArgumentException">As above, or there are more or fewer statistics than groups.</exception>
+    /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
+    public static void GroupNorm<T>(in ReadOnlyTensorSpan<T> input, nint numGroups, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics)
+        where T : unmanaged
+    {
+        RowLayout layout = GroupNormLayout(input, numGroups, weight, bias);
+        CheckStatistics(statistics, layout);
+        RowForward(input, layout, weight, bias, eps, destination, statistics);
     }
 
     /// <summary>Normalizes each sample's channels in groups.</summary>
@@ -76,6 +71,24 @@ public static partial class Functional
         Tensor<T> result = Tensor.CreateFromShapeUninitialized<T>(input.Lengths);
         GroupNorm(input.AsReadOnlyTensorSpan(), numGroups, OrNone(weight), OrNone(bias), eps, result.AsTensorSpan());
         return result;
+    }
+
+    internal static RowLayout GroupNormLayout<T>(in ReadOnlyTensorSpan<T> input, nint numGroups, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias)
+    {
+        Elements.CheckSupported<T>("GroupNorm");
+        if (input.Rank < 2)
+            throw new ArgumentException($"Expected an input of at least 2 dimensions (N, C, *), got shape {Layout.Text(input.Lengths)}.", nameof(input));
+        if (numGroups <= 0)
+            throw new ArgumentOutOfRangeException(nameof(numGroups), numGroups, "Expected at least one group.");
+        nint samples = input.Lengths[0], channels = input.Lengths[1];
+        if (channels % numGroups != 0)
+            throw new ArgumentException($"Expected a number of channels that is divisible by the number of groups {numGroups}, got {channels} in shape {Layout.Text(input.Lengths)}.", nameof(input));
+        nint run = Layout.Product(input.Lengths[2..]), groupChannels = channels / numGroups;
+        if (samples == 1 && groupChannels * run == 1)
+            throw new ArgumentException($"Expected more than one value per group, got one: {numGroups} groups in shape {Layout.Text(input.Lengths)}.", nameof(input));
+        CheckChannelParameter(weight, channels, nameof(weight));
+        CheckChannelParameter(bias, channels, nameof(bias));
+        return new RowLayout(groupChannels * run == 0 ? 0 : samples * numGroups, groupChannels, run, numGroups);
     }
 
     private static void CheckChannelParameter<T>(in ReadOnlyTensorSpan<T> parameter, nint channels, string name)

@@ -1,6 +1,4 @@
 using System.Numerics.Tensors;
-using System.Runtime.CompilerServices;
-using System.Runtime.InteropServices;
 using NormLayers.Internals;
 using NormLayers.Internals.Kernels;
 
@@ -38,26 +36,26 @@ public static partial class Functional
     public static void LayerNorm<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination)
         where T : unmanaged
     {
-        Elements.CheckSupported<T>("LayerNorm");
-        if (normalizedShape.Length == 0)
-            throw new ArgumentException("Expected at least one dimension to normalize over, got [].", nameof(normalizedShape));
-        CheckNormalizedParameter(weight, normalizedShape, nameof(weight));
-        CheckNormalizedParameter(bias, normalizedShape, nameof(bias));
-        if (input.Rank < normalizedShape.Length || !input.Lengths[^normalizedShape.Length..].SequenceEqual(normalizedShape))
-            throw new ArgumentException($"Expected an input whose last dimensions are {Layout.Text(normalizedShape)} (the normalized shape), got shape {Layout.Text(input.Lengths)}.", nameof(input));
-        Layout.CheckDestination(input, destination);
-        Layout.CheckApart(weight, destination, nameof(weight));
-        Layout.CheckApart(bias, destination, nameof(bias));
-        nint total = input.FlattenedLength;
-        if (total == 0)
-            return;
+        RowForward(input, LayerNormLayout(input, normalizedShape, weight, bias), weight, bias, eps, destination, []);
+    }
 
-        ref readonly T x = ref Layout.Contiguous(input, destination);
-        ref T y = ref TensorMarshal.GetReference(destination);
-        using var w = new ContiguousParameter<T>(weight);
-        using var b = new ContiguousParameter<T>(bias);
-        nint length = Layout.Product(normalizedShape);
-        Forward(in x, ref y, new RowLayout(total / length, length, 1, 1), in w.Reference, in b.Reference, eps, []);
+    /// <summary>The same, and saves what <see cref="LayerNormBackward{T}"/> needs besides the input.</summary>
+    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <param name="input">The input, of shape (*, normalizedShape).</param>
+    /// <param name="normalizedShape">The lengths of the dimensions that share statistics: the input's last ones, at least one.</param>
+    /// <param name="weight">Factors of shape normalizedShape, or <c>default</c> for none.</param>
+    /// <param name="bias">Summands of shape normalizedShape, or <c>default</c> for none.</param>
+    /// <param name="eps">Added to the variance under the root; 1e-5 in PyTorch.</param>
+    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
+    /// <param name="statistics">Takes the mean and 1/deviation of each group, in row-major order of the leading dimensions: exactly as many as there are groups, none for an empty input.</param>
+    /// <exception cref="ArgumentException">As above, or there are more or fewer statistics than groups.</exception>
+    /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
+    public static void LayerNorm<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics)
+        where T : unmanaged
+    {
+        RowLayout layout = LayerNormLayout(input, normalizedShape, weight, bias);
+        CheckStatistics(statistics, layout);
+        RowForward(input, layout, weight, bias, eps, destination, statistics);
     }
 
     /// <summary>Normalizes over the last dimensions of the input.</summary>
@@ -79,13 +77,17 @@ public static partial class Functional
         return result;
     }
 
-    private static void Forward<T>(ref readonly T x, ref T y, in RowLayout layout, ref readonly T weight, ref readonly T bias, double eps, Span<GroupStatistics> statistics)
-        where T : unmanaged
+    internal static RowLayout LayerNormLayout<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias)
     {
-        if (typeof(T) == typeof(float))
-            RowNorm.Forward(in As<T, float>(in x), ref Unsafe.As<T, float>(ref y), layout, in As<T, float>(in weight), in As<T, float>(in bias), eps, statistics);
-        else
-            RowNorm.Forward(in As<T, double>(in x), ref Unsafe.As<T, double>(ref y), layout, in As<T, double>(in weight), in As<T, double>(in bias), eps, statistics);
+        Elements.CheckSupported<T>("LayerNorm");
+        if (normalizedShape.Length == 0)
+            throw new ArgumentException("Expected at least one dimension to normalize over, got [].", nameof(normalizedShape));
+        CheckNormalizedParameter(weight, normalizedShape, nameof(weight));
+        CheckNormalizedParameter(bias, normalizedShape, nameof(bias));
+        if (input.Rank < normalizedShape.Length || !input.Lengths[^normalizedShape.Length..].SequenceEqual(normalizedShape))
+            throw new ArgumentException($"Expected an input whose last dimensions are {Layout.Text(normalizedShape)} (the normalized shape), got shape {Layout.Text(input.Lengths)}.", nameof(input));
+        nint length = Layout.Product(normalizedShape);
+        return new RowLayout(length == 0 ? 0 : input.FlattenedLength / length, length, 1, 1);
     }
 
     private static void CheckNormalizedParameter<T>(in ReadOnlyTensorSpan<T> parameter, ReadOnlySpan<nint> normalizedShape, string name)
@@ -93,8 +95,4 @@ public static partial class Functional
         if (parameter.Rank != 0 && !parameter.Lengths.SequenceEqual(normalizedShape))
             throw new ArgumentException($"Expected {name} of the normalized shape {Layout.Text(normalizedShape)}, got shape {Layout.Text(parameter.Lengths)}.", name);
     }
-
-    internal static ReadOnlyTensorSpan<T> OrNone<T>(Tensor<T>? tensor) => tensor is null ? default : tensor.AsReadOnlyTensorSpan();
-
-    private static ref readonly TTo As<TFrom, TTo>(ref readonly TFrom source) => ref Unsafe.As<TFrom, TTo>(ref Unsafe.AsRef(in source));
 }

@@ -34,7 +34,7 @@ public static partial class Functional
     {
         Elements.CheckSupported<T>("LocalResponseNorm");
         CheckWindow(input, size);
-        Layout.CheckDestination(input, destination);
+        Layout.CheckDestination(input, destination, nameof(destination));
         if (input.FlattenedLength != 0)
             LocalResponseNorm(in Layout.Contiguous(input, destination), size, alpha, beta, k, destination);
     }
@@ -52,7 +52,7 @@ public static partial class Functional
     public static void LocalResponseNorm(in ReadOnlyTensorSpan<long> input, nint size, double alpha, double beta, double k, in TensorSpan<float> destination)
     {
         CheckWindow(input, size);
-        Layout.CheckDestination(input, destination);
+        Layout.CheckDestination(input, destination, nameof(destination));
         if (input.FlattenedLength == 0)
             return;
         ref float y = ref TensorMarshal.GetReference(destination);

@@ -1,5 +1,6 @@
 using System.Numerics.Tensors;
 using NormLayers.Internals;
+using NormLayers.Internals.Kernels;
 
 namespace NormLayers;
 
@@ -17,7 +18,7 @@ namespace NormLayers;
 /// var norm = new GroupNorm&lt;float&gt;(numGroups: 3, numChannels: 6);
 /// Tensor&lt;float&gt; y = norm.Forward(x);            // x of shape (N, 6, ...)
 /// </code></example>
-public sealed class GroupNorm<T> : NormLayer<T> where T : unmanaged
+public sealed class GroupNorm<T> : AffineNormLayer<T> where T : unmanaged
 {
     private PythonNumber printedEps;
 
@@ -30,7 +31,7 @@ public sealed class GroupNorm<T> : NormLayer<T> where T : unmanaged
     /// <exception cref="ArgumentException">numChannels is not divisible by numGroups.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
     public GroupNorm(nint numGroups, nint numChannels, double eps = 1e-5, bool affine = true)
-        : base("GroupNorm")
+        : base("GroupNorm", eps)
     {
         if (numGroups == 0)
             throw new ArgumentOutOfRangeException(nameof(numGroups), numGroups, "Expected at least one group.");
@@ -39,12 +40,11 @@ public sealed class GroupNorm<T> : NormLayer<T> where T : unmanaged
         if (numChannels % numGroups != 0)
             throw new ArgumentException($"Expected a number of channels that is divisible by the number of groups {numGroups}, got {numChannels}.", nameof(numChannels));
 
-        (NumGroups, NumChannels, Eps, printedEps, Affine) = (numGroups, numChannels, eps, eps, affine);
+        (NumGroups, NumChannels, printedEps, Affine) = (numGroups, numChannels, eps, affine);
         if (affine)
         {
             Weight = new Parameter<T>("weight", [numChannels], Elements.FromDouble<T>(1));
             Bias = new Parameter<T>("bias", [numChannels], Elements.FromDouble<T>(0));
-            Parameters = [Weight, Bias];
         }
     }
 
@@ -54,25 +54,14 @@ public sealed class GroupNorm<T> : NormLayer<T> where T : unmanaged
     /// <summary>The number of channels that weight and bias are for. Without them any number that is divisible by <see cref="NumGroups"/> is accepted.</summary>
     public nint NumChannels { get; }
 
-    /// <summary>Added to the variance under the root.</summary>
-    public double Eps { get; }
-
     /// <summary>Whether the layer has a weight and a bias.</summary>
     public bool Affine { get; }
-
-    /// <summary>The factors, one per channel; null without affine.</summary>
-    public Parameter<T>? Weight { get; }
-
-    /// <summary>The summands, one per channel; null without affine.</summary>
-    public Parameter<T>? Bias { get; }
-
-    /// <inheritdoc/>
-    public override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination)
-        => Functional.GroupNorm(input, NumGroups, Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Eps, destination);
 
     /// <inheritdoc/>
     public override string ToString()
         => $"GroupNorm({NumGroups}, {NumChannels}, eps={printedEps}, affine={PythonText.Bool(Affine)})";
+
+    private protected override RowLayout LayoutOf(in ReadOnlyTensorSpan<T> input) => Functional.GroupNormLayout(input, NumGroups, Functional.OrNone(Weight?.Value), default);
 
     internal static GroupNorm<T> FromCall(PythonCall call)
     {

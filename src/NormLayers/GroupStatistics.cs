@@ -18,11 +18,16 @@ public readonly struct GroupStatistics
         ScaledRstd = moments.ReciprocalDeviation(eps);
     }
 
+    private GroupStatistics(double rstd) => (ScaledRstd, Scale) = (rstd, 1);
+
     /// <summary>E[x].</summary>
     public double Mean => (ScaledMean + ScaledMeanLow) / Scale;
 
     /// <summary>1 / sqrt(Var[x] + eps), with the biased variance.</summary>
     public double Rstd => ScaledRstd * Scale;
+
+    /// <summary>The statistics of the same values less their mean.</summary>
+    internal GroupStatistics Centered => new(Rstd);
 
     /// <summary>(x - mean) · rstd.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

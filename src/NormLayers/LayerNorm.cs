@@ -1,5 +1,6 @@
 using System.Numerics.Tensors;
 using NormLayers.Internals;
+using NormLayers.Internals.Kernels;
 
 namespace NormLayers;
 
@@ -16,7 +17,7 @@ namespace NormLayers;
 /// var norm = new LayerNorm&lt;float&gt;(768);
 /// Tensor&lt;float&gt; y = norm.Forward(x);            // x of shape (..., 768)
 /// </code></example>
-public sealed class LayerNorm<T> : NormLayer<T> where T : unmanaged
+public sealed class LayerNorm<T> : AffineNormLayer<T> where T : unmanaged
 {
     private readonly nint[] normalizedShape;
     private PythonNumber printedEps;
@@ -41,7 +42,7 @@ public sealed class LayerNorm<T> : NormLayer<T> where T : unmanaged
     /// <exception cref="ArgumentOutOfRangeException">A length is negative, or the parameters would have more elements than an array can hold.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
     public LayerNorm(ReadOnlySpan<nint> normalizedShape, double eps = 1e-5, bool elementwiseAffine = true, bool bias = true)
-        : base("LayerNorm")
+        : base("LayerNorm", eps)
     {
         double elements = 1;
         foreach (nint length in normalizedShape)
@@ -54,37 +55,25 @@ public sealed class LayerNorm<T> : NormLayer<T> where T : unmanaged
             throw new ArgumentOutOfRangeException(nameof(normalizedShape), $"Expected at most {Array.MaxLength} elements, got {Layout.Text(normalizedShape)}.");
 
         this.normalizedShape = normalizedShape.ToArray();
-        (Eps, printedEps, ElementwiseAffine) = (eps, eps, elementwiseAffine);
+        (printedEps, ElementwiseAffine) = (eps, elementwiseAffine);
         if (elementwiseAffine)
         {
             Weight = new Parameter<T>("weight", normalizedShape, Elements.FromDouble<T>(1));
             Bias = bias ? new Parameter<T>("bias", normalizedShape, Elements.FromDouble<T>(0)) : null;
-            Parameters = Bias is null ? [Weight] : [Weight, Bias];
         }
     }
 
     /// <summary>The lengths of the dimensions that share statistics.</summary>
     public ReadOnlySpan<nint> NormalizedShape => normalizedShape;
 
-    /// <summary>Added to the variance under the root.</summary>
-    public double Eps { get; }
-
     /// <summary>Whether the layer has a weight, and a bias unless it was made without.</summary>
     public bool ElementwiseAffine { get; }
-
-    /// <summary>The factors, of shape normalizedShape; null without elementwiseAffine.</summary>
-    public Parameter<T>? Weight { get; }
-
-    /// <summary>The summands, of shape normalizedShape; null without elementwiseAffine or bias.</summary>
-    public Parameter<T>? Bias { get; }
-
-    /// <inheritdoc/>
-    public override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination)
-        => Functional.LayerNorm(input, normalizedShape, Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Eps, destination);
 
     /// <inheritdoc/>
     public override string ToString()
         => $"LayerNorm({PythonText.Tuple(normalizedShape)}, eps={printedEps}, elementwise_affine={PythonText.Bool(ElementwiseAffine)})";
+
+    private protected override RowLayout LayoutOf(in ReadOnlyTensorSpan<T> input) => Functional.LayerNormLayout<T>(input, normalizedShape, default, default);
 
     internal static LayerNorm<T> FromCall(PythonCall call)
     {

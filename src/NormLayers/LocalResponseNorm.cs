@@ -52,8 +52,67 @@ public sealed class LocalResponseNorm<T> : NormLayer<T> where T : unmanaged
         => Functional.LocalResponseNorm(input, Size, Alpha, Beta, K, destination);
 
     /// <inheritdoc/>
+    public override IReadOnlyList<Parameter<T>> Parameters => [];
+
+    /// <inheritdoc/>
+    public override Tensor<T> Forward(Tensor<T> input, out ForwardPass<T> pass, PassMemory keep = PassMemory.Input)
+    {
+        if (keep == PassMemory.Output)
+            throw new InvalidOperationException($"The input cannot be recovered from the output of {this}: keep the input (PassMemory.Input).");
+        Tensor<T> output = Forward(input);
+        pass = new ForwardPass<T>(input, keep, default, []);
+        return output;
+    }
+
+    /// <inheritdoc/>
+    public override void Backward(in ReadOnlyTensorSpan<T> gradOutput, ForwardPass<T> pass, in TensorSpan<T> gradInput)
+    {
+        ArgumentNullException.ThrowIfNull(pass);
+        if (gradInput.Rank != 0)
+            Functional.LocalResponseNormBackward(gradOutput, InputOf(pass), Size, Alpha, Beta, K, gradInput);
+    }
+
+    /// <inheritdoc/>
+    public override Tensor<T> Jvp(ForwardPass<T> pass, Tensor<T>? inputTangent, Tensor<T>? weightTangent = null, Tensor<T>? biasTangent = null)
+    {
+        ArgumentNullException.ThrowIfNull(pass);
+        CheckNoParameters(weightTangent, nameof(weightTangent));
+        CheckNoParameters(biasTangent, nameof(biasTangent));
+        Tensor<T> result = Tensor.CreateFromShape<T>(pass.Kept.Lengths);
+        if (inputTangent is not null)
+            Functional.LocalResponseNormJvp(InputOf(pass), Size, Alpha, Beta, K, inputTangent.AsReadOnlyTensorSpan(), result.AsTensorSpan());
+        return result;
+    }
+
+    /// <inheritdoc/>
+    public override SecondOrderGradients<T> DoubleBackward(Tensor<T> gradOutput, ForwardPass<T> pass, Tensor<T>? gradGradInput, Tensor<T>? gradGradWeight = null, Tensor<T>? gradGradBias = null)
+    {
+        ArgumentNullException.ThrowIfNull(gradOutput);
+        ArgumentNullException.ThrowIfNull(pass);
+        CheckNoParameters(gradGradWeight, nameof(gradGradWeight));
+        CheckNoParameters(gradGradBias, nameof(gradGradBias));
+        var result = new SecondOrderGradients<T>(Tensor.CreateFromShape<T>(pass.Kept.Lengths), Tensor.CreateFromShape<T>(pass.Kept.Lengths));
+        if (gradGradInput is not null)
+            Functional.LocalResponseNormDoubleBackward(gradOutput.AsReadOnlyTensorSpan(), InputOf(pass), Size, Alpha, Beta, K, gradGradInput.AsReadOnlyTensorSpan(), result.GradOutput.AsTensorSpan(), result.Input.AsTensorSpan());
+        return result;
+    }
+
+    /// <inheritdoc/>
     public override string ToString()
         => $"LocalResponseNorm({Size}, alpha={printedAlpha}, beta={printedBeta}, k={printedK})";
+
+    private ReadOnlyTensorSpan<T> InputOf(ForwardPass<T> pass)
+    {
+        if (pass.Layout != default || pass.Kept.Rank < 3)
+            throw new ArgumentException($"Expected a pass of {this}, got one of a layer with statistics.", nameof(pass));
+        return pass.Kept.AsReadOnlyTensorSpan();
+    }
+
+    private static void CheckNoParameters(Tensor<T>? tangent, string name)
+    {
+        if (tangent is not null)
+            throw new ArgumentException($"Expected no {name}: the layer has no such parameter.", name);
+    }
 
     internal static LocalResponseNorm<T> FromCall(PythonCall call)
     {

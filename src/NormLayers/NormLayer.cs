@@ -53,7 +53,7 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     public string Name { get; }
 
     /// <summary>The learnable parameters, in PyTorch's order: the weight, then the bias, each where the layer has it.</summary>
-    public IReadOnlyList<Parameter<T>> Parameters { get; private protected init; } = [];
+    public abstract IReadOnlyList<Parameter<T>> Parameters { get; }
 
     /// <summary>Applies the layer.</summary>
     /// <param name="input">The input, any strides.</param>
@@ -73,6 +73,57 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     /// <exception cref="ArgumentException">The layer does not accept the input's shape; or the destination has another shape, is not
     /// contiguous, or overlaps the input or a parameter in part.</exception>
     public abstract void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination);
+
+    /// <summary>Applies the layer and keeps what its backward needs.</summary>
+    /// <param name="input">The input, any strides. The pass keeps it: do not change it before the backward.</param>
+    /// <param name="pass">What <see cref="Backward(Tensor{T}, ForwardPass{T})"/> needs.</param>
+    /// <param name="keep">Whether the pass keeps the input or the output.</param>
+    /// <returns>A new row-major tensor of the input's shape.</returns>
+    /// <exception cref="ArgumentException">The layer does not accept the input's shape.</exception>
+    /// <exception cref="InvalidOperationException">The output was to be kept, but the normalized value cannot be recovered from it: a weight is zero or small beside its bias, or the layer has no normalized value.</exception>
+    public abstract Tensor<T> Forward(Tensor<T> input, out ForwardPass<T> pass, PassMemory keep = PassMemory.Input);
+
+    /// <summary>Computes the gradient of the input, and <b>adds</b> the gradients of the parameters to their <see cref="Parameter{T}.Grad"/>.</summary>
+    /// <param name="gradOutput">The gradient of the output, any strides.</param>
+    /// <param name="pass">The forward pass.</param>
+    /// <returns>The gradient of the input, a new row-major tensor.</returns>
+    /// <exception cref="ArgumentException">The gradient is not of the output's shape, or the pass is another layer's.</exception>
+    /// <exception cref="InvalidOperationException">The pass kept the output, and a weight has since become zero or small beside its bias.</exception>
+    /// <remarks>Several threads may call it at once. Sums of gradients depend, in their last bits, on the order of the calls alone.</remarks>
+    public Tensor<T> Backward(Tensor<T> gradOutput, ForwardPass<T> pass)
+    {
+        ArgumentNullException.ThrowIfNull(gradOutput);
+        Tensor<T> result = Tensor.CreateFromShapeUninitialized<T>(gradOutput.Lengths);
+        Backward(gradOutput.AsReadOnlyTensorSpan(), pass, result.AsTensorSpan());
+        return result;
+    }
+
+    /// <summary>Computes the gradient of the input, and <b>adds</b> the gradients of the parameters to their <see cref="Parameter{T}.Grad"/>.</summary>
+    /// <param name="gradOutput">The gradient of the output, any strides.</param>
+    /// <param name="pass">The forward pass.</param>
+    /// <param name="gradInput">Overwritten with the gradient of the input; row-major contiguous; may be <paramref name="gradOutput"/> itself; <c>default</c> if it is not wanted.</param>
+    /// <exception cref="ArgumentException">A shape does not fit, the pass is another layer's, or the result is not contiguous or overlaps an operand in part.</exception>
+    /// <exception cref="InvalidOperationException">The pass kept the output, and a weight has since become zero or small beside its bias.</exception>
+    public abstract void Backward(in ReadOnlyTensorSpan<T> gradOutput, ForwardPass<T> pass, in TensorSpan<T> gradInput);
+
+    /// <summary>The Jacobian-vector product: how the output moves when the input and the parameters move along tangents (forward mode).</summary>
+    /// <param name="pass">The forward pass.</param>
+    /// <param name="inputTangent">The input's tangent, or null for zero.</param>
+    /// <param name="weightTangent">The weight's tangent, or null for zero.</param>
+    /// <param name="biasTangent">The bias's tangent, or null for zero.</param>
+    /// <returns>The output's tangent, a new row-major tensor.</returns>
+    /// <exception cref="ArgumentException">A shape does not fit, the layer has no such parameter, or the pass is another layer's.</exception>
+    public abstract Tensor<T> Jvp(ForwardPass<T> pass, Tensor<T>? inputTangent, Tensor<T>? weightTangent = null, Tensor<T>? biasTangent = null);
+
+    /// <summary>The gradients of <see cref="Backward(Tensor{T}, ForwardPass{T})"/> for given cotangents of its results; the weight's is <b>added</b> to its <see cref="Parameter{T}.Grad"/>.</summary>
+    /// <param name="gradOutput">The gradient of the output that the backward was given.</param>
+    /// <param name="pass">The forward pass.</param>
+    /// <param name="gradGradInput">The cotangent of the gradient of the input, or null for zero.</param>
+    /// <param name="gradGradWeight">The cotangent of the gradient of the weight, or null for zero.</param>
+    /// <param name="gradGradBias">The cotangent of the gradient of the bias, or null for zero.</param>
+    /// <returns>The gradients with respect to the gradient of the output and the input, new row-major tensors.</returns>
+    /// <exception cref="ArgumentException">A shape does not fit, the layer has no such parameter, or the pass is another layer's.</exception>
+    public abstract SecondOrderGradients<T> DoubleBackward(Tensor<T> gradOutput, ForwardPass<T> pass, Tensor<T>? gradGradInput, Tensor<T>? gradGradWeight = null, Tensor<T>? gradGradBias = null);
 
     /// <summary>Sets every parameter's gradient to zero.</summary>
     public void ZeroGrad()

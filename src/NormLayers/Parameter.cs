@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
 
 namespace NormLayers;
 
@@ -24,6 +25,9 @@ public sealed class Parameter<T> where T : unmanaged
 
     /// <summary>The gradient, of the value's shape: zeros until something is added. Its memory is taken on first use, so that inference does not pay for it.</summary>
     public Tensor<T> Grad => grad ?? Interlocked.CompareExchange(ref grad, Tensor.CreateFromShape<T>(Value.Lengths), null) ?? grad;
+
+    /// <summary>The value's elements.</summary>
+    internal ReadOnlySpan<T> Elements => MemoryMarshal.CreateReadOnlySpan(in TensorMarshal.GetReference(Value.AsReadOnlyTensorSpan()), (int)Value.FlattenedLength);
 
     /// <summary>Sets the gradient to zero.</summary>
     public void ZeroGrad() => grad?.Clear();

@@ -29,31 +29,31 @@ internal static class Layout
 
     /// <summary>Throws unless the destination can take a result of the input's shape: same lengths, row-major, not over the input's memory except exactly on it.</summary>
     /// <exception cref="ArgumentException">It cannot.</exception>
-    internal static void CheckDestination<TIn, T>(in ReadOnlyTensorSpan<TIn> input, in TensorSpan<T> destination)
+    internal static void CheckDestination<TIn, T>(in ReadOnlyTensorSpan<TIn> input, in TensorSpan<T> destination, string name)
         where TIn : unmanaged
         where T : unmanaged
     {
         if (!input.Lengths.SequenceEqual(destination.Lengths))
-            Throw($"Expected a destination of the input's shape {Text(input.Lengths)}, got {Text(destination.Lengths)}.");
+            Throw($"Expected a {name} of the input's shape {Text(input.Lengths)}, got {Text(destination.Lengths)}.", name);
         if (destination.FlattenedLength == 0)
             return;
         if (!destination.IsDense)
-            Throw($"Expected a row-major contiguous destination, got shape {Text(destination.Lengths)} with strides {Text(destination.Strides)}.");
+            Throw($"Expected a row-major contiguous {name}, got shape {Text(destination.Lengths)} with strides {Text(destination.Strides)}.", name);
         bool inPlace = input.IsDense && Unsafe.SizeOf<TIn>() == Unsafe.SizeOf<T>()
             && Unsafe.AreSame(in Unsafe.As<TIn, byte>(ref Unsafe.AsRef(in TensorMarshal.GetReference(input))), in Unsafe.As<T, byte>(ref TensorMarshal.GetReference(destination)));
         if (!inPlace && Overlaps(input, destination))
-            Throw("The destination may overlap the input only if both are contiguous and start at the same place.");
+            Throw($"The {name} may overlap the input only if both are contiguous and start at the same place.", name);
 
         [DoesNotReturn]
-        static void Throw(string message) => throw new ArgumentException(message, nameof(destination));
+        static void Throw(string message, string name) => throw new ArgumentException(message, name);
     }
 
-    /// <summary>Throws if a parameter lies in the memory that is about to be written.</summary>
+    /// <summary>Throws if an operand lies in the memory that is about to be written.</summary>
     /// <exception cref="ArgumentException">It does.</exception>
-    internal static void CheckApart<T>(in ReadOnlyTensorSpan<T> parameter, in TensorSpan<T> destination, string name) where T : unmanaged
+    internal static void CheckApart<T>(in ReadOnlyTensorSpan<T> operand, in TensorSpan<T> destination, string operandName, string name) where T : unmanaged
     {
-        if (parameter.Rank != 0 && destination.FlattenedLength != 0 && parameter.FlattenedLength != 0 && Overlaps(parameter, destination))
-            throw new ArgumentException($"The destination may not overlap {name}.", nameof(destination));
+        if (operand.Rank != 0 && destination.FlattenedLength != 0 && operand.FlattenedLength != 0 && Overlaps(operand, destination))
+            throw new ArgumentException($"The {name} may not overlap the {operandName}.", name);
     }
 
     /// <summary>
@@ -85,13 +85,13 @@ internal static class Layout
     }
 }
 
-/// <summary>A weight or a bias as contiguous memory: its own, or a rented copy where it is strided; a null reference where it is absent.</summary>
-internal ref struct ContiguousParameter<T> where T : unmanaged
+/// <summary>An operand as contiguous memory: its own, or a rented copy where it is strided; a null reference where it is absent.</summary>
+internal ref struct ContiguousOperand<T> where T : unmanaged
 {
     internal readonly ref readonly T Reference;
     private readonly T[]? rented;
 
-    internal ContiguousParameter(in ReadOnlyTensorSpan<T> parameter)
+    internal ContiguousOperand(in ReadOnlyTensorSpan<T> parameter)
     {
         if (parameter.Rank == 0)
         {

@@ -90,7 +90,7 @@ public abstract class ForwardGoldenTests<T>(string dtype) where T : unmanaged, I
         Tensor<T>? weight = golden.ReadOptional<T>("weight"), bias = golden.ReadOptional<T>("bias");
         return golden.Description.GetProperty("op").GetString() switch
         {
-            "layer_norm" => Functional.LayerNorm(input, Shape(args.GetProperty("normalized_shape")), weight, bias, golden.Eps),
+            "layer_norm" => Functional.LayerNorm(input, GoldenRun.Shape(args.GetProperty("normalized_shape")), weight, bias, golden.Eps),
             "group_norm" => Functional.GroupNorm(input, args.GetProperty("num_groups").GetInt32(), weight, bias, golden.Eps),
             "local_response_norm" => Functional.LocalResponseNorm(input, args.GetProperty("size").GetInt32(),
                 args.GetProperty("alpha").GetDouble(), args.GetProperty("beta").GetDouble(), args.GetProperty("k").GetDouble()),
@@ -105,7 +105,7 @@ public abstract class ForwardGoldenTests<T>(string dtype) where T : unmanaged, I
         bool Flag(string name) => !args.TryGetProperty(name, out JsonElement value) || value.GetBoolean();
         NormLayer<T> module = golden.Description.GetProperty("module").GetString() switch
         {
-            "LayerNorm" => new LayerNorm<T>(Shape(args.GetProperty("normalized_shape")), Number("eps", 1e-5), Flag("elementwise_affine"), Flag("bias")),
+            "LayerNorm" => new LayerNorm<T>(GoldenRun.Shape(args.GetProperty("normalized_shape")), Number("eps", 1e-5), Flag("elementwise_affine"), Flag("bias")),
             "GroupNorm" => new GroupNorm<T>(args.GetProperty("num_groups").GetInt32(), args.GetProperty("num_channels").GetInt32(), Number("eps", 1e-5), Flag("affine")),
             "LocalResponseNorm" => new LocalResponseNorm<T>(args.GetProperty("size").GetInt32(), Number("alpha", 1e-4), Number("beta", 0.75), Number("k", 1)),
             var other => throw new InvalidDataException(other),
@@ -116,9 +116,6 @@ public abstract class ForwardGoldenTests<T>(string dtype) where T : unmanaged, I
         module.LoadStateDict(state);
         return module;
     }
-
-    private static nint[] Shape(JsonElement shape)
-        => shape.ValueKind == JsonValueKind.Array ? [.. shape.EnumerateArray().Select(length => (nint)length.GetInt64())] : [(nint)shape.GetInt64()];
 
     /// <summary>Each element's error in ulps with its bound: 4 ulp for float; 8 ulp times (1 + |mean| / deviation) for double.</summary>
     private static IEnumerable<(nint Index, double Ulps, double Bound, double Expected)> Errors(GoldenCase golden, Tensor<T> output)

@@ -73,9 +73,9 @@ public sealed class DestinationTests
     {
         foreach (int start in new[] { 0, 10, 23 })
         {
-            Refuse(name, "The destination may not overlap weight.", memory => Apply(name, Input(),
+            Refuse(name, "The destination may not overlap the weight.", memory => Apply(name, Input(),
                 new TensorSpan<float>(memory, 0, [2, 4, 3], []), new ReadOnlyTensorSpan<float>(memory, start, [length], [])));
-            Refuse(name, "The destination may not overlap bias.", memory => Apply(name, Input(),
+            Refuse(name, "The destination may not overlap the bias.", memory => Apply(name, Input(),
                 new TensorSpan<float>(memory, 0, [2, 4, 3], []), bias: new ReadOnlyTensorSpan<float>(memory, start, [length], [])));
         }
     }

@@ -40,52 +40,45 @@ internal readonly struct Moments
         => (Mean, MeanLow, Variance, Scale) = (mean, meanLow, variance, scale);
 
     /// <summary>1/sqrt(variance + eps) for the values x · Scale.</summary>
-    internal double ReciprocalDeviation(double eps) => 1 / Math.Sqrt(Variance + eps * Scale * Scale);
+    internal double ReciprocalDeviation(double eps)
+    {
+        double scaledEps = eps * Scale * Scale;
+        return double.IsInfinity(scaledEps) ? 1 / Math.Sqrt(eps) / Scale : 1 / Math.Sqrt(Variance + scaledEps);
+    }
 
     /// <summary>The moments of <paramref name="n"/> > 0 elements. NaN where an element is NaN or infinite.</summary>
     /// <param name="x">The first element.</param>
     /// <param name="n">The number of elements, at least 1.</param>
-    /// <param name="eps">What will be added to the variance: where it outweighs a variance that underflows, no rescaling is needed.</param>
-    internal static Moments Of<T>(ref readonly T x, nint n, double eps) where T : unmanaged
+    internal static Moments Of<T>(ref readonly T x, nint n) where T : unmanaged
     {
         Moments moments = OfUnscaled(in x, n);
-        if (typeof(T) == typeof(double))
-        {
-            // Squares of floats fit double with room to spare; those of doubles may not.
-            const double Tiny = 1e-250;
-            bool underflows = moments.Variance < Tiny && Math.Abs(eps) < Tiny;
-            if (underflows || !double.IsFinite(moments.Variance))
-                return OfScaled(in x, n, moments);
-        }
-        return moments;
+        // Squares of floats fit double with room to spare; those of doubles may not.
+        return typeof(T) != typeof(double) || moments.Variance is >= 1e-250 and <= double.MaxValue ? moments : OfScaled(in x, n, moments);
     }
 
     private static Moments OfUnscaled<T>(ref readonly T x, nint n) where T : unmanaged
     {
-        double count = Math.Min(n, BlockLength);
-        (double mean, double low, double squares) = OfBlock(in x, (nint)count);
-        for (nint start = BlockLength; start < n; start += BlockLength)
+        nint count = Math.Min(n, BlockLength);
+        (DoubleDouble mean, double squares) = OfBlock(in x, count);
+        while (count < n)
         {
-            nint length = Math.Min(n - start, BlockLength);
-            (double blockMean, double blockLow, double blockSquares) = OfBlock(in Unsafe.Add(ref Unsafe.AsRef(in x), start), length);
-            double delta = (blockMean - mean) + (blockLow - low);
-            double total = count + length;
-            squares += blockSquares + delta * delta * (count * (length / total));
-            (mean, double rest) = TwoSum(mean, delta * (length / total));
-            low += rest;
+            nint length = Math.Min(n - count, BlockLength), total = count + length;
+            (DoubleDouble blockMean, double blockSquares) = OfBlock(in Unsafe.Add(ref Unsafe.AsRef(in x), count), length);
+            DoubleDouble delta = blockMean - mean;
+            squares += blockSquares + delta.High * delta.High * ((double)count * length / total);
+            mean += delta * length / total;
             count = total;
         }
-        (mean, low) = TwoSum(mean, low);
-        return new Moments(mean, low, squares / n);
+        return new Moments(mean.High, mean.Low, squares / n);
     }
 
-    private static (double Mean, double Low, double Squares) OfBlock<T>(ref readonly T x, nint n) where T : unmanaged
+    private static (DoubleDouble Mean, double Squares) OfBlock<T>(ref readonly T x, nint n) where T : unmanaged
     {
         double first = Elements.ToDouble(x);
         double mean = first + SumOfDeviations(in x, n, first) / n;
         (double sum, double squares) = SumsOfDeviations(in x, n, mean);
         double low = sum / n;
-        return (mean, low, squares - sum * low);
+        return (DoubleDouble.Sum(mean, low), squares - sum * low);
     }
 
     private static double SumOfDeviations<T>(ref readonly T x, nint n, double shift) where T : unmanaged
@@ -112,10 +105,11 @@ internal readonly struct Moments
         return Fold((a0 + a1) + (a2 + a3));
     }
 
+    /// <summary>The sums of x - shift and of its square. The first is compensated for double, where the rounding of each difference and sum would show in values near the mean.</summary>
     private static (double Sum, double Squares) SumsOfDeviations<T>(ref readonly T x, nint n, double shift) where T : unmanaged
     {
         Vector512<double> from = Vector512.Create(shift);
-        Vector512<double> a0 = default, a1 = default, q0 = default, q1 = default;
+        Vector512<double> a0 = default, a1 = default, q0 = default, q1 = default, rest0 = default, rest1 = default;
         (Vector512<double> a2, Vector512<double> a3) = TailDeviations(in x, n, shift);
         Vector512<double> q2 = a2 * a2, q3 = a3 * a3;
         nint i = 0;
@@ -123,24 +117,37 @@ internal readonly struct Moments
         {
             (Vector512<double> x0, Vector512<double> x1) = Elements.Widen(in x, i);
             (Vector512<double> x2, Vector512<double> x3) = Elements.Widen(in x, i + Elements.Step);
-            Add(x0 - from, ref a0, ref q0);
-            Add(x1 - from, ref a1, ref q1);
-            Add(x2 - from, ref a2, ref q2);
-            Add(x3 - from, ref a3, ref q3);
+            Add(x0, from, ref a0, ref rest0, ref q0);
+            Add(x1, from, ref a1, ref rest1, ref q1);
+            Add(x2, from, ref a2, ref rest0, ref q2);
+            Add(x3, from, ref a3, ref rest1, ref q3);
         }
         if (i <= n - Elements.Step)
         {
             (Vector512<double> x0, Vector512<double> x1) = Elements.Widen(in x, i);
-            Add(x0 - from, ref a0, ref q0);
-            Add(x1 - from, ref a1, ref q1);
+            Add(x0, from, ref a0, ref rest0, ref q0);
+            Add(x1, from, ref a1, ref rest1, ref q1);
         }
-        return (Fold((a0 + a1) + (a2 + a3)), Fold((q0 + q1) + (q2 + q3)));
+        double squares = Fold((q0 + q1) + (q2 + q3));
+        if (typeof(T) != typeof(double))
+            return (Fold((a0 + a1) + (a2 + a3)), squares);
+        DoubleDouble sum = TailRounding(in x, n, shift) + Fold(rest0 + rest1);
+        for (int lane = 0; lane < Vector512<double>.Count; lane++)
+            sum += DoubleDouble.Sum(a0[lane], a1[lane]) + DoubleDouble.Sum(a2[lane], a3[lane]);
+        return (sum.High, squares);
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        static void Add(Vector512<double> deviation, ref Vector512<double> sum, ref Vector512<double> squares)
+        static void Add(Vector512<double> value, Vector512<double> from, ref Vector512<double> sum, ref Vector512<double> rest, ref Vector512<double> squares)
         {
-            sum += deviation;
+            Vector512<double> deviation = value - from;
             squares += deviation * deviation;
+            Vector512<double> before = sum;
+            sum += deviation;
+            if (typeof(T) == typeof(double))
+            {
+                Vector512<double> valuePart = deviation + from, added = sum - before;
+                rest += (value - valuePart) + (valuePart - deviation - from) + ((before - (sum - added)) + (deviation - added));
+            }
         }
     }
 
@@ -154,6 +161,15 @@ internal readonly struct Moments
         return (lower - Vector512.Create(shift), upper - Vector512.Create(shift));
     }
 
+    /// <summary>What the rounding of the last n mod 16 deviations left.</summary>
+    private static double TailRounding<T>(ref readonly T x, nint n, double shift) where T : unmanaged
+    {
+        double sum = 0;
+        for (nint i = n - n % Elements.Step; i < n; i++)
+            sum += DoubleDouble.Sum(Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)), -shift).Low;
+        return sum;
+    }
+
     /// <summary>The sum of the lanes, by halves.</summary>
     internal static double Fold(Vector512<double> lanes)
     {
@@ -162,23 +178,14 @@ internal readonly struct Moments
         return quarter[0] + quarter[1];
     }
 
-    private static (double Sum, double Error) TwoSum(double a, double b)
-    {
-        double sum = a + b;
-        double bPart = sum - a;
-        return (sum, (a - (sum - bPart)) + (b - bPart));
-    }
-
-    /// <summary>
-    /// The same moments of values divided by a power of two, which is exact, so that their squares stay in range. Rare, so
-    /// it is plain scalar code with compensated sums (Neumaier 1974).
-    /// </summary>
+    /// <summary>The same moments of values times a power of two, which is exact, so that their squares stay in range. Rare, so it is plain scalar code.</summary>
     private static Moments OfScaled<T>(ref readonly T x, nint n, Moments unscaled) where T : unmanaged
     {
         double largest = 0;
         for (nint i = 0; i < n; i++)
             largest = Math.Max(largest, Math.Abs(Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i))));
-        if (largest == 0)
+        // A variance of zero beside larger values is no underflow: the values are all the same.
+        if (largest == 0 || (unscaled.Variance == 0 && largest > 1e-100))
             return unscaled;
         if (!double.IsFinite(largest))
             return new Moments(double.NaN, double.NaN, double.NaN);
@@ -186,24 +193,15 @@ internal readonly struct Moments
         // One more than the exponent, so that differences of two scaled values stay within [-1, 1]; no more than 2^1000, so
         // that it is a double.
         double scale = Math.ScaleB(1, Math.Min(-(Math.ILogB(largest) + 2), 1000));
-        double first = Elements.ToDouble(x) * scale;
-        double sum = 0, sumLow = 0;
+        DoubleDouble sum = 0, squares = 0;
         for (nint i = 0; i < n; i++)
-            Accumulate(Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)) * scale - first, ref sum, ref sumLow);
-        (double mean, double meanLow) = TwoSum(first, (sum + sumLow) / n);
-
-        double squares = 0, squaresLow = 0;
+            sum += Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)) * scale;
+        DoubleDouble mean = sum / n;
         for (nint i = 0; i < n; i++)
         {
-            double deviation = Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)) * scale - mean - meanLow;
-            Accumulate(deviation * deviation, ref squares, ref squaresLow);
+            DoubleDouble deviation = Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)) * scale - mean;
+            squares += deviation * deviation;
         }
-        return new Moments(mean, meanLow, (squares + squaresLow) / n, scale);
-
-        static void Accumulate(double term, ref double sum, ref double low)
-        {
-            (sum, double rest) = TwoSum(sum, term);
-            low += rest;
-        }
+        return new Moments(mean.High, mean.Low, (squares / n).High, scale);
     }
 }

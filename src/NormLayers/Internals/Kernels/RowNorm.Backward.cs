@@ -50,6 +50,24 @@ internal static partial class RowNorm
         }
     }
 
+    /// <summary>Recovers the input less its mean from the output: (y - bias) / weight / rstd.</summary>
+    internal static void RecoverCentered<T>(ref readonly T y, ref T centered, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly T weight, ref readonly T bias, Span<GroupStatistics> centeredStatistics)
+        where T : unmanaged
+    {
+        for (nint g = 0; g < layout.Groups; g++)
+        {
+            ref readonly GroupStatistics group = ref statistics[(int)g];
+            centeredStatistics[(int)g] = group.Centered;
+            nint start = g * layout.Length, first = layout.FirstParameter(g);
+            for (nint i = 0; i < layout.Length; i++)
+            {
+                nint p = first + i / layout.Run;
+                double normalized = (At(in y, start + i, 0) - At(in bias, p, 0)) / At(in weight, p, 1);
+                Unsafe.Add(ref centered, start + i) = Elements.FromDouble<T>(normalized / group.Rstd);
+            }
+        }
+    }
+
     private static void BackwardGroup<T>(ref readonly T dy, ref readonly T x, ref T dx, nint g, in RowLayout layout, in GroupStatistics group, ref readonly T weight, Span<double> weightSums, Span<double> biasSums)
         where T : unmanaged
     {

@@ -6,13 +6,13 @@ namespace NormLayers.Internals.Kernels;
 
 /// <summary>How a contiguous tensor is cut into groups that share statistics, and which parameter belongs to an element.</summary>
 /// <param name="Groups">The number of groups.</param>
-/// <param name="Length">The elements of a group, at least 1.</param>
+/// <param name="GroupParameters">The weights (or biases) that the elements of one group have between them.</param>
 /// <param name="Run">The neighbouring elements that share one weight and one bias: 1 in LayerNorm, a channel's positions in GroupNorm.</param>
 /// <param name="Period">The number of groups after which the parameters begin again: 1 in LayerNorm, the groups of a sample in GroupNorm.</param>
-internal readonly record struct RowLayout(nint Groups, nint Length, nint Run, nint Period)
+internal readonly record struct RowLayout(nint Groups, nint GroupParameters, nint Run, nint Period)
 {
-    /// <summary>The parameters of one group.</summary>
-    internal nint GroupParameters => Length / Run;
+    /// <summary>The elements of a group.</summary>
+    internal nint Length => GroupParameters * Run;
 
     /// <summary>All parameters.</summary>
     internal nint Parameters => GroupParameters * Period;
@@ -51,7 +51,7 @@ internal static partial class RowNorm
         {
             ref T xGroup = ref Unsafe.Add(ref Unsafe.AsRef(in x), g * layout.Length);
             ref T yGroup = ref Unsafe.Add(ref y, g * layout.Length);
-            var group = new GroupStatistics(Moments.Of(in xGroup, layout.Length, eps), eps);
+            var group = new GroupStatistics(Moments.Of(in xGroup, layout.Length), eps);
             if (!statistics.IsEmpty)
                 statistics[(int)g] = group;
             var scale = new GroupScale<T>(in group);
@@ -169,13 +169,6 @@ internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee75
     /// <summary>The same formula in double on scaled values, for groups at the ends of the element type's range and for NaN.</summary>
     private void ApplyInDouble(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, nint affineStride)
     {
-        if (double.IsNaN(exact.ScaledRstd))
-        {
-            // One NaN for all machines: which operand's payload an operation passes on is up to the processor.
-            for (nint i = 0; i < length; i++)
-                Unsafe.Add(ref y, i) = T.NaN;
-            return;
-        }
         for (nint i = 0; i < length; i++)
         {
             double v = exact.Normalize(Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)));
@@ -183,7 +176,8 @@ internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee75
                 v *= Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in weight), i * affineStride));
             if (!Unsafe.IsNullRef(in bias))
                 v += Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in bias), i * affineStride));
-            Unsafe.Add(ref y, i) = Elements.FromDouble<T>(v);
+            // One NaN for all machines: its sign, and whose payload an operation passes on, is up to the processor.
+            Unsafe.Add(ref y, i) = double.IsNaN(v) ? T.NaN : Elements.FromDouble<T>(v);
         }
     }
 

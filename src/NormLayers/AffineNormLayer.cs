@@ -1,0 +1,141 @@
+using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using NormLayers.Internals;
+using NormLayers.Internals.Kernels;
+
+namespace NormLayers;
+
+/// <summary>
+/// A layer that takes mean and variance over groups of elements and then applies a weight and a bias:
+/// <c>y = (x - E[x]) / sqrt(Var[x] + eps) * weight + bias</c>. The layers differ in how they cut their input into groups.
+/// </summary>
+/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
+{
+    private readonly Lock gate = new();
+
+    private protected AffineNormLayer(string name, double eps)
+        : base(name)
+        => Eps = eps;
+
+    /// <summary>Added to the variance under the root.</summary>
+    public double Eps { get; }
+
+    /// <summary>The factors, ones at first; null where the layer was made without.</summary>
+    public Parameter<T>? Weight { get; private protected init; }
+
+    /// <summary>The summands, zeros at first; null where the layer was made without.</summary>
+    public Parameter<T>? Bias { get; private protected init; }
+
+    /// <inheritdoc/>
+    public sealed override IReadOnlyList<Parameter<T>> Parameters => (Weight, Bias) switch
+    {
+        (null, _) => [],
+        ({ } weight, null) => [weight],
+        ({ } weight, { } bias) => [weight, bias],
+    };
+
+    /// <inheritdoc/>
+    public sealed override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination)
+        => Functional.RowForward(input, LayoutOf(input), Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Eps, destination, []);
+
+    /// <inheritdoc/>
+    public sealed override Tensor<T> Forward(Tensor<T> input, out ForwardPass<T> pass, PassMemory keep = PassMemory.Input)
+    {
+        ArgumentNullException.ThrowIfNull(input);
+        RowLayout layout = LayoutOf(input.AsReadOnlyTensorSpan());
+        if (keep == PassMemory.Output)
+            CheckRecoverable();
+        Tensor<T> output = Tensor.CreateFromShapeUninitialized<T>(input.Lengths);
+        var statistics = new GroupStatistics[layout.Groups];
+        Functional.RowForward(input.AsReadOnlyTensorSpan(), layout, Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Eps, output.AsTensorSpan(), statistics);
+        pass = new ForwardPass<T>(keep == PassMemory.Output ? output : input, keep, layout, statistics);
+        return output;
+    }
+
+    /// <inheritdoc/>
+    public sealed override void Backward(in ReadOnlyTensorSpan<T> gradOutput, ForwardPass<T> pass, in TensorSpan<T> gradInput)
+    {
+        (Tensor<T> input, GroupStatistics[] statistics) = Recover(pass);
+        Functional.RowBackward(gradOutput, input.AsReadOnlyTensorSpan(), pass.Layout, statistics, Functional.OrNone(Weight?.Value), gradInput, GradOf(Weight), GradOf(Bias), gate);
+    }
+
+    /// <inheritdoc/>
+    public sealed override Tensor<T> Jvp(ForwardPass<T> pass, Tensor<T>? inputTangent, Tensor<T>? weightTangent = null, Tensor<T>? biasTangent = null)
+    {
+        (Tensor<T> input, GroupStatistics[] statistics) = Recover(pass);
+        CheckTangent(weightTangent, Weight, nameof(weightTangent));
+        CheckTangent(biasTangent, Bias, nameof(biasTangent));
+        Tensor<T> result = Tensor.CreateFromShapeUninitialized<T>(input.Lengths);
+        Functional.RowJvp(input.AsReadOnlyTensorSpan(), pass.Layout, statistics, Functional.OrNone(Weight?.Value), Functional.OrNone(inputTangent), Functional.OrNone(weightTangent), Functional.OrNone(biasTangent), result.AsTensorSpan());
+        return result;
+    }
+
+    /// <inheritdoc/>
+    public sealed override SecondOrderGradients<T> DoubleBackward(Tensor<T> gradOutput, ForwardPass<T> pass, Tensor<T>? gradGradInput, Tensor<T>? gradGradWeight = null, Tensor<T>? gradGradBias = null)
+    {
+        ArgumentNullException.ThrowIfNull(gradOutput);
+        (Tensor<T> input, GroupStatistics[] statistics) = Recover(pass);
+        CheckTangent(gradGradWeight, Weight, nameof(gradGradWeight));
+        CheckTangent(gradGradBias, Bias, nameof(gradGradBias));
+        var result = new SecondOrderGradients<T>(Tensor.CreateFromShapeUninitialized<T>(input.Lengths), Tensor.CreateFromShapeUninitialized<T>(input.Lengths));
+        Functional.RowDoubleBackward(gradOutput.AsReadOnlyTensorSpan(), input.AsReadOnlyTensorSpan(), pass.Layout, statistics, Functional.OrNone(Weight?.Value),
+            Functional.OrNone(gradGradInput), Functional.OrNone(gradGradWeight), Functional.OrNone(gradGradBias), result.GradOutput.AsTensorSpan(), result.Input.AsTensorSpan(), GradOf(Weight), gate);
+        return result;
+    }
+
+    /// <summary>Checks an input's shape and cuts it into groups.</summary>
+    private protected abstract RowLayout LayoutOf(in ReadOnlyTensorSpan<T> input);
+
+    private static TensorSpan<T> GradOf(Parameter<T>? parameter) => parameter is null ? default : parameter.Grad.AsTensorSpan();
+
+    private static void CheckTangent(Tensor<T>? tangent, Parameter<T>? parameter, string name)
+    {
+        if (tangent is null)
+            return;
+        if (parameter is null)
+            throw new ArgumentException($"Expected no {name}: the layer has no such parameter.", name);
+        if (!tangent.Lengths.SequenceEqual(parameter.Value.Lengths))
+            throw new ArgumentException($"Expected {name} of shape {Layout.Text(parameter.Value.Lengths)}, got {Layout.Text(tangent.Lengths)}.", name);
+    }
+
+    /// <summary>The input of a pass with its statistics; where the output was kept, the input less its mean.</summary>
+    private (Tensor<T> Input, GroupStatistics[] Statistics) Recover(ForwardPass<T> pass)
+    {
+        ArgumentNullException.ThrowIfNull(pass);
+        if (LayoutOf(pass.Kept.AsReadOnlyTensorSpan()) != pass.Layout)
+            throw new ArgumentException($"Expected a pass of {this}, got one of a layer that groups {Layout.Text(pass.Kept.Lengths)} otherwise.", nameof(pass));
+        if (pass.Memory == PassMemory.Input)
+            return (pass.Kept, pass.SavedStatistics);
+
+        CheckRecoverable();
+        Tensor<T> centered = Tensor.CreateFromShapeUninitialized<T>(pass.Kept.Lengths);
+        var statistics = new GroupStatistics[pass.Statistics.Length];
+        if (statistics.Length > 0)
+        {
+            RowNorm.RecoverCentered(in TensorMarshal.GetReference(pass.Kept.AsReadOnlyTensorSpan()), ref TensorMarshal.GetReference(centered.AsTensorSpan()),
+                pass.Layout, pass.Statistics, in ReferenceOf(Weight), in ReferenceOf(Bias), statistics);
+        }
+        return (centered, statistics);
+
+        static ref readonly T ReferenceOf(Parameter<T>? parameter)
+            => ref parameter is null ? ref Unsafe.NullRef<T>() : ref MemoryMarshal.GetReference(parameter.Elements);
+    }
+
+    private void CheckRecoverable()
+    {
+        // Ten bits: (y - bias) / weight has the rounding error of y, which grows with |bias| / |weight|.
+        const double MostBiasPerWeight = 1024;
+        if (Weight is null)
+            return;
+        double least = typeof(T) == typeof(float) ? 1e-30 : 1e-290;
+        ReadOnlySpan<T> weights = Weight.Elements, biases = Bias is null ? [] : Bias.Elements;
+        for (int index = 0; index < weights.Length; index++)
+        {
+            double weight = Math.Abs(Elements.ToDouble(weights[index])), bias = biases.IsEmpty ? 0 : Math.Abs(Elements.ToDouble(biases[index]));
+            if (!(weight >= least && bias <= MostBiasPerWeight * weight))
+                throw new InvalidOperationException($"The normalized value cannot be recovered from the output of {this}: weight element {index} is {weight} beside a bias of {bias}; expected a weight of at least {least} and 1/{MostBiasPerWeight} of the bias in magnitude. Keep the input instead (PassMemory.Input).");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
+using NormLayers.Internals;
+using NormLayers.Internals.Kernels;
+
+namespace NormLayers;
+
+public static partial class Functional
+{
+    /// <summary>The gradient of <c>LocalResponseNorm</c> with respect to its input.</summary>
+    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <param name="gradOutput">The gradient of the output, any strides.</param>
+    /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>
+    /// <param name="size">The number of channels in a window, at least 1.</param>
+    /// <param name="alpha">The factor of the mean square.</param>
+    /// <param name="beta">The exponent.</param>
+    /// <param name="k">The summand.</param>
+    /// <param name="gradInput">Overwritten with the gradient of the input; row-major contiguous; may be <paramref name="gradOutput"/> itself.</param>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="size"/> is zero or negative.</exception>
+    /// <exception cref="ArgumentException">A shape does not fit, or the result is not contiguous or overlaps an operand in part.</exception>
+    /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
+    /// <remarks>
+    /// With <c>d = k + alpha / size * sum of x²</c> this method effectively computes
+    /// <c>dx[i] = dy[i] * d[i]^-beta - 2 * alpha * beta / size * x[i] * sum of dy[c] * x[c] * d[c]^(-beta - 1)</c> over the channels c
+    /// whose window holds i: from <c>i - (size - 1) / 2</c> to <c>i + size / 2</c>.
+    /// </remarks>
+    public static void LocalResponseNormBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, nint size, double alpha, double beta, double k, in TensorSpan<T> gradInput)
+        where T : unmanaged
+    {
+        Elements.CheckSupported<T>("LocalResponseNorm");
+        CheckWindow(input, size);
+        CheckLike(gradOutput, input, nameof(gradOutput));
+        CheckGradient(gradInput, gradOutput, input, nameof(gradInput));
+        if (input.FlattenedLength == 0)
+            return;
+        using var dy = new ContiguousOperand<T>(gradOutput);
+        using var x = new ContiguousOperand<T>(input);
+        (nint samples, nint channels, nint run, WindowParameters window) = Window(input, size, alpha, beta, k);
+        WindowNorm.Backward(in dy.Reference, in x.Reference, ref TensorMarshal.GetReference(gradInput), samples, channels, run, in window);
+    }
+
+    /// <summary>The Jacobian-vector product of <c>LocalResponseNorm</c>: how the output moves when the input moves along a tangent.</summary>
+    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>
+    /// <param name="size">The number of channels in a window, at least 1.</param>
+    /// <param name="alpha">The factor of the mean square.</param>
+    /// <param name="beta">The exponent.</param>
+    /// <param name="k">The summand.</param>
+    /// <param name="inputTangent">The input's tangent, any strides.</param>
+    /// <param name="destination">Takes the output's tangent; of the input's shape, row-major contiguous; may be <paramref name="inputTangent"/> itself.</param>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="size"/> is zero or negative.</exception>
+    /// <exception cref="ArgumentException">A shape does not fit, or the destination is not contiguous or overlaps an operand in part.</exception>
+    /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
+    public static void LocalResponseNormJvp<T>(in ReadOnlyTensorSpan<T> input, nint size, double alpha, double beta, double k, in ReadOnlyTensorSpan<T> inputTangent, in TensorSpan<T> destination)
+        where T : unmanaged
+    {
+        Elements.CheckSupported<T>("LocalResponseNorm");
+        CheckWindow(input, size);
+        CheckLike(inputTangent, input, nameof(inputTangent));
+        CheckGradient(destination, inputTangent, input, nameof(destination));
+        if (input.FlattenedLength == 0)
+            return;
+        using var dx = new ContiguousOperand<T>(inputTangent);
+        using var x = new ContiguousOperand<T>(input);
+        (nint samples, nint channels, nint run, WindowParameters window) = Window(input, size, alpha, beta, k);
+        WindowNorm.Jvp(in dx.Reference, in x.Reference, ref TensorMarshal.GetReference(destination), samples, channels, run, in window);
+    }
+
+    /// <summary>The gradients of <see cref="LocalResponseNormBackward{T}"/> for a given cotangent of its result.</summary>
+    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <param name="gradOutput">The backward's gradient of the output, any strides.</param>
+    /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>
+    /// <param name="size">The number of channels in a window, at least 1.</param>
+    /// <param name="alpha">The factor of the mean square.</param>
+    /// <param name="beta">The exponent.</param>
+    /// <param name="k">The summand.</param>
+    /// <param name="gradGradInput">The cotangent of the backward's gradInput, any strides.</param>
+    /// <param name="gradGradOutput">Overwritten with the gradient with respect to gradOutput; <c>default</c> if not wanted; apart from the operands.</param>
+    /// <param name="gradInput">Overwritten with the gradient with respect to the input; <c>default</c> if not wanted; apart from the operands.</param>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="size"/> is zero or negative.</exception>
+    /// <exception cref="ArgumentException">A shape does not fit, or a result is not contiguous or overlaps an operand.</exception>
+    /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
+    /// <remarks>Unlike the first derivatives, these follow IEEE arithmetic where squares of doubles leave the range of double.</remarks>
+    public static void LocalResponseNormDoubleBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, nint size, double alpha, double beta, double k, in ReadOnlyTensorSpan<T> gradGradInput, in TensorSpan<T> gradGradOutput, in TensorSpan<T> gradInput)
+        where T : unmanaged
+    {
+        Elements.CheckSupported<T>("LocalResponseNorm");
+        CheckWindow(input, size);
+        CheckLike(gradOutput, input, nameof(gradOutput));
+        CheckLike(gradGradInput, input, nameof(gradGradInput));
+        CheckSecondGradient(gradGradOutput, gradOutput, input, gradGradInput, nameof(gradGradOutput));
+        CheckSecondGradient(gradInput, gradOutput, input, gradGradInput, nameof(gradInput));
+        if (input.FlattenedLength == 0)
+            return;
+        using var dy = new ContiguousOperand<T>(gradOutput);
+        using var x = new ContiguousOperand<T>(input);
+        using var v = new ContiguousOperand<T>(gradGradInput);
+        (nint samples, nint channels, nint run, WindowParameters window) = Window(input, size, alpha, beta, k);
+        WindowNorm.DoubleBackward(in dy.Reference, in x.Reference, in v.Reference, ref OrNull(gradGradOutput), ref OrNull(gradInput), samples, channels, run, in window);
+    }
+
+    private static (nint Samples, nint Channels, nint Run, WindowParameters Window) Window<T>(in ReadOnlyTensorSpan<T> input, nint size, double alpha, double beta, double k)
+        => (input.Lengths[0], input.Lengths[1], Layout.Product(input.Lengths[2..]), new WindowParameters(size, alpha, beta, k, input.Lengths[1]));
+}

@@ -1,0 +1,160 @@
+using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using NormLayers.Internals;
+using NormLayers.Internals.Kernels;
+
+namespace NormLayers;
+
+// What LayerNorm and GroupNorm share once their shapes are checked: from tensor spans and a layout to the kernels of RowNorm.
+public static partial class Functional
+{
+    internal static void RowForward<T>(in ReadOnlyTensorSpan<T> input, in RowLayout layout, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics)
+        where T : unmanaged
+    {
+        Layout.CheckDestination(input, destination, nameof(destination));
+        Layout.CheckApart(weight, destination, nameof(weight), nameof(destination));
+        Layout.CheckApart(bias, destination, nameof(bias), nameof(destination));
+        if (layout.Groups == 0)
+            return;
+        ref readonly T x = ref Layout.Contiguous(input, destination);
+        ref T y = ref TensorMarshal.GetReference(destination);
+        using var w = new ContiguousOperand<T>(weight);
+        using var b = new ContiguousOperand<T>(bias);
+        if (typeof(T) == typeof(float))
+            RowNorm.Forward(in As<T, float>(in x), ref Unsafe.As<T, float>(ref y), layout, in As<T, float>(in w.Reference), in As<T, float>(in b.Reference), eps, statistics);
+        else
+            RowNorm.Forward(in As<T, double>(in x), ref Unsafe.As<T, double>(ref y), layout, in As<T, double>(in w.Reference), in As<T, double>(in b.Reference), eps, statistics);
+    }
+
+    /// <summary>Where several threads may add to the same parameter gradients, they pass the same gate.</summary>
+    internal static void RowBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, in TensorSpan<T> gradBias, Lock? gate = null)
+        where T : unmanaged
+    {
+        CheckLike(gradOutput, input, nameof(gradOutput));
+        CheckStatistics(statistics, layout);
+        CheckGradient(gradInput, gradOutput, input, nameof(gradInput));
+        CheckParameterGradient(gradWeight, layout, nameof(gradWeight));
+        CheckParameterGradient(gradBias, layout, nameof(gradBias));
+        if (layout.Groups == 0)
+            return;
+        using var dy = new ContiguousOperand<T>(gradOutput);
+        using var x = new ContiguousOperand<T>(input);
+        using var w = new ContiguousOperand<T>(weight);
+        using var sums = new RentedDoubles(layout.Parameters * 2);
+        Span<double> weightSums = gradWeight.Rank == 0 ? [] : sums.Span[..(int)layout.Parameters];
+        Span<double> biasSums = gradBias.Rank == 0 ? [] : sums.Span[(int)layout.Parameters..];
+        RowNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), layout, statistics, in w.Reference, weightSums, biasSums);
+        lock (gate ?? new Lock())
+        {
+            AddTo(gradWeight, weightSums);
+            AddTo(gradBias, biasSums);
+        }
+    }
+
+    internal static void RowJvp<T>(in ReadOnlyTensorSpan<T> input, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> inputTangent, in ReadOnlyTensorSpan<T> weightTangent, in ReadOnlyTensorSpan<T> biasTangent, in TensorSpan<T> destination)
+        where T : unmanaged
+    {
+        CheckStatistics(statistics, layout);
+        CheckLike(inputTangent, input, nameof(inputTangent));
+        CheckParameterTangent(weightTangent, layout, nameof(weightTangent));
+        CheckParameterTangent(biasTangent, layout, nameof(biasTangent));
+        Layout.CheckDestination(input, destination, nameof(destination));
+        if (inputTangent.Rank != 0)
+            Layout.CheckDestination(inputTangent, destination, nameof(destination));
+        Layout.CheckApart(weight, destination, nameof(weight), nameof(destination));
+        Layout.CheckApart(weightTangent, destination, nameof(weightTangent), nameof(destination));
+        Layout.CheckApart(biasTangent, destination, nameof(biasTangent), nameof(destination));
+        if (layout.Groups == 0)
+            return;
+        using var x = new ContiguousOperand<T>(input);
+        using var w = new ContiguousOperand<T>(weight);
+        using var dx = new ContiguousOperand<T>(inputTangent);
+        using var dw = new ContiguousOperand<T>(weightTangent);
+        using var db = new ContiguousOperand<T>(biasTangent);
+        RowNorm.Jvp(in x.Reference, in dx.Reference, ref TensorMarshal.GetReference(destination), layout, statistics, in w.Reference, in dw.Reference, in db.Reference);
+    }
+
+    internal static void RowDoubleBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> gradGradInput, in ReadOnlyTensorSpan<T> gradGradWeight, in ReadOnlyTensorSpan<T> gradGradBias, in TensorSpan<T> gradGradOutput, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, Lock? gate = null)
+        where T : unmanaged
+    {
+        CheckLike(gradOutput, input, nameof(gradOutput));
+        CheckLike(gradGradInput, input, nameof(gradGradInput));
+        CheckStatistics(statistics, layout);
+        CheckParameterTangent(gradGradWeight, layout, nameof(gradGradWeight));
+        CheckParameterTangent(gradGradBias, layout, nameof(gradGradBias));
+        CheckSecondGradient(gradGradOutput, gradOutput, input, gradGradInput, nameof(gradGradOutput));
+        CheckSecondGradient(gradInput, gradOutput, input, gradGradInput, nameof(gradInput));
+        CheckParameterGradient(gradWeight, layout, nameof(gradWeight));
+        if (layout.Groups == 0)
+            return;
+        using var dy = new ContiguousOperand<T>(gradOutput);
+        using var x = new ContiguousOperand<T>(input);
+        using var w = new ContiguousOperand<T>(weight);
+        using var v = new ContiguousOperand<T>(gradGradInput);
+        using var vw = new ContiguousOperand<T>(gradGradWeight);
+        using var vb = new ContiguousOperand<T>(gradGradBias);
+        using var sums = new RentedDoubles(gradWeight.Rank == 0 ? 0 : layout.Parameters);
+        RowNorm.DoubleBackward(in dy.Reference, in x.Reference, in v.Reference, in vw.Reference, in vb.Reference, layout, statistics, in w.Reference, ref OrNull(gradGradOutput), ref OrNull(gradInput), sums.Span);
+        lock (gate ?? new Lock())
+            AddTo(gradWeight, sums.Span);
+    }
+
+    private static void CheckLike<T>(in ReadOnlyTensorSpan<T> tensor, in ReadOnlyTensorSpan<T> input, string name)
+    {
+        if (tensor.Rank != 0 && !tensor.Lengths.SequenceEqual(input.Lengths))
+            throw new ArgumentException($"Expected {name} of the input's shape {Layout.Text(input.Lengths)}, got {Layout.Text(tensor.Lengths)}.", name);
+    }
+
+    private static void CheckStatistics(ReadOnlySpan<GroupStatistics> statistics, in RowLayout layout)
+    {
+        if (statistics.Length != layout.Groups)
+            throw new ArgumentException($"Expected the statistics of {layout.Groups} groups, as the forward saved them, got {statistics.Length}.", nameof(statistics));
+    }
+
+    /// <summary>A gradient of the input may be absent, or lie exactly on the gradient of the output.</summary>
+    private static void CheckGradient<T>(in TensorSpan<T> gradient, in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, string name) where T : unmanaged
+    {
+        if (gradient.Rank == 0)
+            return;
+        Layout.CheckDestination(gradOutput, gradient, name);
+        Layout.CheckDestination(input, gradient, name);
+    }
+
+    private static void CheckSecondGradient<T>(in TensorSpan<T> gradient, in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> gradGradInput, string name) where T : unmanaged
+    {
+        if (gradient.Rank == 0)
+            return;
+        Layout.CheckDestination(gradOutput, gradient, name);
+        Layout.CheckApart(gradOutput, gradient, nameof(gradOutput), name);
+        Layout.CheckApart(input, gradient, nameof(input), name);
+        Layout.CheckApart(gradGradInput, gradient, nameof(gradGradInput), name);
+    }
+
+    private static void CheckParameterGradient<T>(in TensorSpan<T> gradient, in RowLayout layout, string name)
+    {
+        if (gradient.Rank != 0 && (gradient.FlattenedLength != layout.Parameters || !gradient.IsDense))
+            throw new ArgumentException($"Expected a contiguous {name} of {layout.Parameters} elements, got shape {Layout.Text(gradient.Lengths)} with strides {Layout.Text(gradient.Strides)}.", name);
+    }
+
+    private static void CheckParameterTangent<T>(in ReadOnlyTensorSpan<T> tangent, in RowLayout layout, string name)
+    {
+        if (tangent.Rank != 0 && tangent.FlattenedLength != layout.Parameters)
+            throw new ArgumentException($"Expected {name} of {layout.Parameters} elements, got shape {Layout.Text(tangent.Lengths)}.", name);
+    }
+
+    private static void AddTo<T>(in TensorSpan<T> gradient, ReadOnlySpan<double> sums) where T : unmanaged
+    {
+        if (gradient.Rank == 0)
+            return;
+        ref T first = ref TensorMarshal.GetReference(gradient);
+        for (int i = 0; i < sums.Length; i++)
+            Unsafe.Add(ref first, i) = Elements.FromDouble<T>(Elements.ToDouble(Unsafe.Add(ref first, i)) + sums[i]);
+    }
+
+    internal static ReadOnlyTensorSpan<T> OrNone<T>(Tensor<T>? tensor) => tensor is null ? default : tensor.AsReadOnlyTensorSpan();
+
+    private static ref T OrNull<T>(in TensorSpan<T> tensor) => ref tensor.Rank == 0 ? ref Unsafe.NullRef<T>() : ref TensorMarshal.GetReference(tensor);
+
+    private static ref readonly TTo As<TFrom, TTo>(ref readonly TFrom source) => ref Unsafe.As<TFrom, TTo>(ref Unsafe.AsRef(in source));
+}

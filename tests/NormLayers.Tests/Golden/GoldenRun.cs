@@ -1,0 +1,31 @@
+using System.Numerics.Tensors;
+using System.Text.Json;
+
+namespace NormLayers.Tests.Golden;
+
+/// <summary>A golden case run through the layer that its function and arguments describe.</summary>
+internal static class GoldenRun
+{
+    /// <summary>The layer with the case's parameters; one that the case lacks is left out where the layer can be without, else it keeps its neutral start.</summary>
+    public static NormLayer<T> Layer<T>(GoldenCase golden) where T : unmanaged
+    {
+        JsonElement args = golden.Args;
+        bool weight = golden.Has("weight"), bias = golden.Has("bias");
+        NormLayer<T> layer = golden.Description.GetProperty("op").GetString() switch
+        {
+            "layer_norm" => new LayerNorm<T>(Shape(args.GetProperty("normalized_shape")), golden.Eps, weight || bias, bias),
+            "group_norm" => new GroupNorm<T>(args.GetProperty("num_groups").GetInt32(), golden.Read<T>("input").Lengths[1], golden.Eps, weight || bias),
+            "local_response_norm" => new LocalResponseNorm<T>(args.GetProperty("size").GetInt32(),
+                args.GetProperty("alpha").GetDouble(), args.GetProperty("beta").GetDouble(), args.GetProperty("k").GetDouble()),
+            var other => throw new InvalidDataException(other),
+        };
+        var state = new StateDict();
+        foreach (Parameter<T> parameter in layer.Parameters)
+            state.Add(parameter.Name, golden.ReadOptional<T>(parameter.Name) ?? parameter.Value);
+        layer.LoadStateDict(state);
+        return layer;
+    }
+
+    public static nint[] Shape(JsonElement shape)
+        => shape.ValueKind == JsonValueKind.Array ? [.. shape.EnumerateArray().Select(length => (nint)length.GetInt64())] : [(nint)shape.GetInt64()];
+}
