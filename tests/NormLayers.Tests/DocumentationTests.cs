@@ -1,0 +1,44 @@
+using System.Numerics.Tensors;
+using Xunit;
+
+namespace NormLayers.Tests;
+
+/// <summary>The examples that docs/layers works out by hand.</summary>
+public sealed class DocumentationTests
+{
+    private static readonly double[] Row = [1, 2, 3, 6];
+
+    [Fact]
+    public void LayerNorm_RowOfTheDocs_GivesItsNumbers()
+    {
+        var norm = new LayerNorm<double>(4, eps: 0);
+        Tensor<double> y = norm.Forward(Tensor.Create(Row, [1, 4]), out ForwardPass<double> pass);
+        AssertRounded([-1.0690, -0.5345, 0, 1.6036], y);
+        AssertRounded([0.2482, -0.2100, -0.1336, 0.0955], norm.Backward(Tensor.Create([1.0, 0, 0, 0], [1, 4]), pass));
+        AssertRounded([-1.0690, 0, 0, 0], norm.Weight!.Grad);
+        AssertRounded([1, 0, 0, 0], norm.Bias!.Grad);
+    }
+
+    [Fact]
+    public void GroupNorm_SampleOfTheDocs_GivesItsNumbers()
+    {
+        Tensor<double> x = Tensor.Create(Row, [1, 2, 2]);
+        var norm = new GroupNorm<double>(1, 2, eps: 0);
+        AssertRounded([-1.0690, -0.5345, 0, 1.6036], norm.Forward(x, out ForwardPass<double> pass));
+        AssertRounded([0.2482, -0.2100, -0.1336, 0.0955], norm.Backward(Tensor.Create([1.0, 0, 0, 0], [1, 2, 2]), pass));
+        AssertRounded([-1.0690, 0], norm.Weight!.Grad);
+        AssertRounded([1, 0], norm.Bias!.Grad);
+        AssertRounded([-1, 1, -1, 1], new GroupNorm<double>(2, 2, eps: 0).Forward(x));
+    }
+
+    [Fact]
+    public void LocalResponseNorm_PositionOfTheDocs_GivesItsNumbers()
+    {
+        var norm = new LocalResponseNorm<double>(2, alpha: 1, beta: 0.5, k: 0);
+        AssertRounded([1.4142, 1.1314, 0], norm.Forward(Tensor.Create([3.0, 4, 0], [1, 3, 1]), out ForwardPass<double> pass));
+        AssertRounded([-0.1358, 0.1018, 0.3536], norm.Backward(Tensor.Create([1.0, 1, 1], [1, 3, 1]), pass));
+    }
+
+    private static void AssertRounded(double[] expected, Tensor<double> actual)
+        => Assert.Equal(expected, Tensors.ToArray(actual).Select(value => Math.Round(value, 4) + 0.0));
+}
