@@ -20,7 +20,7 @@ namespace NormLayers.Internals.Kernels;
 /// parts, Mean + MeanLow, because one double cannot hold the mean of doubles to the precision of their deviations.
 /// </para>
 /// </remarks>
-internal readonly struct Moments
+internal readonly partial struct Moments
 {
     private const int BlockLength = 2048;
 
@@ -51,6 +51,8 @@ internal readonly struct Moments
     /// <param name="n">The number of elements, at least 1.</param>
     internal static Moments Of<T>(ref readonly T x, nint n) where T : unmanaged
     {
+        if (typeof(T) == typeof(float) && TryOfFloats(in Unsafe.As<T, float>(ref Unsafe.AsRef(in x)), n, out Moments floats))
+            return floats;
         Moments moments = OfUnscaled(in x, n);
         // Squares of floats fit double with room to spare; those of doubles may not.
         return typeof(T) != typeof(double) || moments.Variance is >= 1e-250 and <= double.MaxValue ? moments : OfScaled(in x, n, moments);
@@ -62,14 +64,20 @@ internal readonly struct Moments
         (DoubleDouble mean, double squares) = OfBlock(in x, count);
         while (count < n)
         {
-            nint length = Math.Min(n - count, BlockLength), total = count + length;
+            nint length = Math.Min(n - count, BlockLength);
             (DoubleDouble blockMean, double blockSquares) = OfBlock(in Unsafe.Add(ref Unsafe.AsRef(in x), count), length);
-            DoubleDouble delta = blockMean - mean;
-            squares += blockSquares + delta.High * delta.High * ((double)count * length / total);
-            mean += delta * length / total;
-            count = total;
+            Merge(ref mean, ref squares, count, blockMean, blockSquares, length);
+            count += length;
         }
         return new Moments(mean.High, mean.Low, squares / n);
+    }
+
+    private static void Merge(ref DoubleDouble mean, ref double squares, nint count, DoubleDouble blockMean, double blockSquares, nint length)
+    {
+        nint total = count + length;
+        DoubleDouble delta = blockMean - mean;
+        squares += blockSquares + delta.High * delta.High * ((double)count * length / total);
+        mean += delta * length / total;
     }
 
     private static (DoubleDouble Mean, double Squares) OfBlock<T>(ref readonly T x, nint n) where T : unmanaged

@@ -1,0 +1,114 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace NormLayers.Internals.Kernels;
+
+/// <summary>The statistics of floats whose squares stay well inside float's range, which is nearly always: sums in double, squares in float.</summary>
+/// <remarks>
+/// <para>
+/// Order: the last n mod 16 elements of a block begin the sums; then element i goes to lane i mod 32 of the doubles that add x,
+/// and to lane i mod 64 of the floats that add (x - hi)², hi being the mean rounded to float; these are widened to double
+/// and all are folded by halves.
+/// </para>
+/// <para>
+/// Error: floats sum exactly in double but for a few 2^-53, and a constant block's mean is exact. A lane adds at most 32
+/// squares, and the roundings of the 64 lanes average out: the deviation is good to a few tenths of 2^-24. What hi lacks of
+/// the mean is known, and its square taken off.
+/// </para>
+/// </remarks>
+internal readonly partial struct Moments
+{
+    /// <summary>Gradients of shorter groups cancel (of two elements almost wholly) and need 1/deviation to more digits.</summary>
+    private const int LeastFloatLength = 64;
+
+    private const double LeastFloatVariance = 1e-28, LargestFloatVariance = 1e30;
+
+    private static bool TryOfFloats(ref readonly float x, nint n, out Moments moments)
+    {
+        moments = default;
+        if (n < LeastFloatLength)
+            return false;
+        nint count = Math.Min(n, BlockLength);
+        (DoubleDouble mean, double squares) = OfFloatBlock(in x, count);
+        while (count < n)
+        {
+            nint length = Math.Min(n - count, BlockLength);
+            (DoubleDouble blockMean, double blockSquares) = OfFloatBlock(in Unsafe.Add(ref Unsafe.AsRef(in x), count), length);
+            Merge(ref mean, ref squares, count, blockMean, blockSquares, length);
+            count += length;
+        }
+        moments = new Moments(mean.High, mean.Low, squares / n);
+        // A sum of zero is no underflow where floats are too coarse to differ by so little.
+        return moments.Variance is >= LeastFloatVariance and <= LargestFloatVariance || (moments.Variance == 0 && Math.Abs(mean.High) is > 1e-14 and < float.MaxValue);
+    }
+
+    private static (DoubleDouble Mean, double Squares) OfFloatBlock(ref readonly float x, nint n)
+    {
+        (Vector512<double> a0, Vector512<double> a1) = Vector512.Widen(TailDeviations(in x, n, Vector512<float>.Zero));
+        Vector512<double> a2 = default, a3 = default;
+        nint i = 0;
+        for (; i <= n - 32; i += 32)
+        {
+            (Vector512<double> x0, Vector512<double> x1) = Vector512.Widen(Vector512.LoadUnsafe(in x, (nuint)i));
+            (Vector512<double> x2, Vector512<double> x3) = Vector512.Widen(Vector512.LoadUnsafe(in x, (nuint)i + 16));
+            a0 += x0;
+            a1 += x1;
+            a2 += x2;
+            a3 += x3;
+        }
+        if (i <= n - 16)
+        {
+            (Vector512<double> x0, Vector512<double> x1) = Vector512.Widen(Vector512.LoadUnsafe(in x, (nuint)i));
+            a0 += x0;
+            a1 += x1;
+        }
+        double mean = Fold((a0 + a1) + (a2 + a3)) / n;
+
+        float hi = (float)mean;
+        Vector512<float> from = Vector512.Create(hi);
+        Vector512<float> tail = TailDeviations(in x, n, from);
+        Vector512<float> q0 = tail * tail, q1 = default, q2 = default, q3 = default;
+        for (i = 0; i <= n - 64; i += 64)
+        {
+            Vector512<float> d0 = Vector512.LoadUnsafe(in x, (nuint)i) - from;
+            Vector512<float> d1 = Vector512.LoadUnsafe(in x, (nuint)i + 16) - from;
+            Vector512<float> d2 = Vector512.LoadUnsafe(in x, (nuint)i + 32) - from;
+            Vector512<float> d3 = Vector512.LoadUnsafe(in x, (nuint)i + 48) - from;
+            q0 += d0 * d0;
+            q1 += d1 * d1;
+            q2 += d2 * d2;
+            q3 += d3 * d3;
+        }
+        for (; i <= n - 16; i += 16)
+        {
+            Vector512<float> d0 = Vector512.LoadUnsafe(in x, (nuint)i) - from;
+            q0 += d0 * d0;
+        }
+        (Vector512<double> lower, Vector512<double> upper) = Vector512.Widen((q0 + q1) + (q2 + q3));
+        double low = mean - hi;
+        return (mean, Fold(lower + upper) - low * low * n);
+    }
+
+    /// <summary>The deviations of the last n mod 16 elements, and zeros.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> TailDeviations(ref readonly float x, nint n, Vector512<float> from)
+    {
+        nint tail = n & 15;
+        if (tail == 0)
+            return default;
+        // The last sixteen, of which the first have been counted; only a last block of fewer than sixteen has to be copied together.
+        Vector512<float> last = n >= 16 ? Vector512.LoadUnsafe(in x, (nuint)(n - 16)) : LoadLast(in x, n);
+        Vector512<float> counted = Vector512.LessThan(Vector512<float>.Indices, Vector512.Create((float)(16 - tail)));
+        return Vector512.AndNot(last - from, counted);
+    }
+
+    /// <summary>Fewer than sixteen floats in the last lanes of a vector.</summary>
+    private static Vector512<float> LoadLast(ref readonly float x, nint n)
+    {
+        Vector512<float> lanes = default;
+        ref float lane = ref Unsafe.Add(ref Unsafe.As<Vector512<float>, float>(ref lanes), 16 - n);
+        for (nint i = 0; i < n; i++)
+            Unsafe.Add(ref lane, i) = Unsafe.Add(ref Unsafe.AsRef(in x), i);
+        return lanes;
+    }
+}
