@@ -38,7 +38,7 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
 
     /// <inheritdoc/>
     public sealed override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination)
-        => Functional.RowForward(input, LayoutOf(input), Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Eps, destination, []);
+        => Functional.RowForward(input, LayoutOf(input), Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Eps, destination, [], MaxThreads);
 
     /// <inheritdoc/>
     public sealed override Tensor<T> Forward(Tensor<T> input, out ForwardPass<T> pass, PassMemory keep = PassMemory.Input)
@@ -49,7 +49,7 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
             CheckRecoverable();
         Tensor<T> output = Tensor.CreateFromShapeUninitialized<T>(input.Lengths);
         var statistics = new GroupStatistics[layout.Groups];
-        Functional.RowForward(input.AsReadOnlyTensorSpan(), layout, Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Eps, output.AsTensorSpan(), statistics);
+        Functional.RowForward(input.AsReadOnlyTensorSpan(), layout, Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Eps, output.AsTensorSpan(), statistics, MaxThreads);
         pass = new ForwardPass<T>(keep == PassMemory.Output ? output : input, keep, layout, statistics);
         return output;
     }
@@ -58,7 +58,7 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
     public sealed override void Backward(in ReadOnlyTensorSpan<T> gradOutput, ForwardPass<T> pass, in TensorSpan<T> gradInput)
     {
         (Tensor<T> input, GroupStatistics[] statistics) = Recover(pass);
-        Functional.RowBackward(gradOutput, input.AsReadOnlyTensorSpan(), pass.Layout, statistics, Functional.OrNone(Weight?.Value), gradInput, GradOf(Weight), GradOf(Bias), gate);
+        Functional.RowBackward(gradOutput, input.AsReadOnlyTensorSpan(), pass.Layout, statistics, Functional.OrNone(Weight?.Value), gradInput, GradOf(Weight), GradOf(Bias), gate, MaxThreads);
     }
 
     /// <inheritdoc/>

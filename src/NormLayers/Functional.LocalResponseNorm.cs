@@ -31,12 +31,16 @@ public static partial class Functional
     /// </remarks>
     public static void LocalResponseNorm<T>(in ReadOnlyTensorSpan<T> input, nint size, double alpha, double beta, double k, in TensorSpan<T> destination)
         where T : unmanaged
+        => LocalResponseNorm(input, size, alpha, beta, k, destination, maxThreads: 0);
+
+    internal static void LocalResponseNorm<T>(in ReadOnlyTensorSpan<T> input, nint size, double alpha, double beta, double k, in TensorSpan<T> destination, int maxThreads)
+        where T : unmanaged
     {
         Elements.CheckSupported<T>("LocalResponseNorm");
         CheckWindow(input, size);
         Layout.CheckDestination(input, destination, nameof(destination));
         if (input.FlattenedLength != 0)
-            LocalResponseNorm(in Layout.Contiguous(input, destination), size, alpha, beta, k, destination);
+            ApplyWindow(in Layout.Contiguous(input, destination), size, alpha, beta, k, destination, maxThreads);
     }
 
     /// <summary>The same for 64-bit integers, which PyTorch also accepts: each is rounded to <see cref="float"/> first.</summary>
@@ -59,7 +63,7 @@ public static partial class Functional
         nint i = 0;
         foreach (long value in input)
             Unsafe.Add(ref y, i++) = value;
-        LocalResponseNorm(in y, size, alpha, beta, k, destination);
+        ApplyWindow(in y, size, alpha, beta, k, destination, maxThreads: 0);
     }
 
     /// <summary>Divides each element by a power of the sum of squares of its neighbouring channels.</summary>
@@ -82,12 +86,12 @@ public static partial class Functional
         return result;
     }
 
-    private static void LocalResponseNorm<T>(ref readonly T x, nint size, double alpha, double beta, double k, in TensorSpan<T> destination)
+    private static void ApplyWindow<T>(ref readonly T x, nint size, double alpha, double beta, double k, in TensorSpan<T> destination, int maxThreads)
         where T : unmanaged
     {
         nint channels = destination.Lengths[1];
         var window = new WindowParameters(size, alpha, beta, k, channels);
-        WindowNorm.Forward(in x, ref TensorMarshal.GetReference(destination), destination.Lengths[0], channels, Layout.Product(destination.Lengths[2..]), in window);
+        WindowNorm.Forward(in x, ref TensorMarshal.GetReference(destination), destination.Lengths[0], channels, Layout.Product(destination.Lengths[2..]), in window, maxThreads);
     }
 
     private static void CheckWindow<T>(in ReadOnlyTensorSpan<T> input, nint size)

@@ -26,6 +26,10 @@ public static partial class Functional
     /// </remarks>
     public static void LocalResponseNormBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, nint size, double alpha, double beta, double k, in TensorSpan<T> gradInput)
         where T : unmanaged
+        => LocalResponseNormBackward(gradOutput, input, size, alpha, beta, k, gradInput, maxThreads: 0);
+
+    internal static void LocalResponseNormBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, nint size, double alpha, double beta, double k, in TensorSpan<T> gradInput, int maxThreads)
+        where T : unmanaged
     {
         Elements.CheckSupported<T>("LocalResponseNorm");
         CheckWindow(input, size);
@@ -36,7 +40,7 @@ public static partial class Functional
         using var dy = new ContiguousOperand<T>(gradOutput);
         using var x = new ContiguousOperand<T>(input);
         (nint samples, nint channels, nint run, WindowParameters window) = Window(input, size, alpha, beta, k);
-        WindowNorm.Backward(in dy.Reference, in x.Reference, ref TensorMarshal.GetReference(gradInput), samples, channels, run, in window);
+        WindowNorm.Backward(in dy.Reference, in x.Reference, ref TensorMarshal.GetReference(gradInput), samples, channels, run, in window, maxThreads);
     }
 
     /// <summary>The Jacobian-vector product of <c>LocalResponseNorm</c>: how the output moves when the input moves along a tangent.</summary>
@@ -66,7 +70,7 @@ public static partial class Functional
         WindowNorm.Jvp(in dx.Reference, in x.Reference, ref TensorMarshal.GetReference(destination), samples, channels, run, in window);
     }
 
-    /// <summary>The gradients of <see cref="LocalResponseNormBackward{T}"/> for a given cotangent of its result.</summary>
+    /// <summary>The gradients of <c>LocalResponseNormBackward</c> for a given cotangent of its result.</summary>
     /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
     /// <param name="gradOutput">The backward's gradient of the output, any strides.</param>
     /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>

@@ -9,7 +9,7 @@ namespace NormLayers;
 // What LayerNorm and GroupNorm share once their shapes are checked: from tensor spans and a layout to the kernels of RowNorm.
 public static partial class Functional
 {
-    internal static void RowForward<T>(in ReadOnlyTensorSpan<T> input, in RowLayout layout, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics)
+    internal static void RowForward<T>(in ReadOnlyTensorSpan<T> input, in RowLayout layout, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics, int maxThreads = 0)
         where T : unmanaged
     {
         Layout.CheckDestination(input, destination, nameof(destination));
@@ -22,13 +22,13 @@ public static partial class Functional
         using var w = new ContiguousOperand<T>(weight);
         using var b = new ContiguousOperand<T>(bias);
         if (typeof(T) == typeof(float))
-            RowNorm.Forward(in As<T, float>(in x), ref Unsafe.As<T, float>(ref y), layout, in As<T, float>(in w.Reference), in As<T, float>(in b.Reference), eps, statistics);
+            RowNorm.Forward(in As<T, float>(in x), ref Unsafe.As<T, float>(ref y), layout, in As<T, float>(in w.Reference), in As<T, float>(in b.Reference), eps, statistics, maxThreads);
         else
-            RowNorm.Forward(in As<T, double>(in x), ref Unsafe.As<T, double>(ref y), layout, in As<T, double>(in w.Reference), in As<T, double>(in b.Reference), eps, statistics);
+            RowNorm.Forward(in As<T, double>(in x), ref Unsafe.As<T, double>(ref y), layout, in As<T, double>(in w.Reference), in As<T, double>(in b.Reference), eps, statistics, maxThreads);
     }
 
     /// <summary>Where several threads may add to the same parameter gradients, they pass the same gate.</summary>
-    internal static void RowBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, in TensorSpan<T> gradBias, Lock? gate = null)
+    internal static void RowBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, in TensorSpan<T> gradBias, Lock? gate = null, int maxThreads = 0)
         where T : unmanaged
     {
         CheckLike(gradOutput, input, nameof(gradOutput));
@@ -44,7 +44,7 @@ public static partial class Functional
         using var sums = new RentedDoubles(layout.Parameters * 2);
         Span<double> weightSums = gradWeight.Rank == 0 ? [] : sums.Span[..(int)layout.Parameters];
         Span<double> biasSums = gradBias.Rank == 0 ? [] : sums.Span[(int)layout.Parameters..];
-        RowNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), layout, statistics, in w.Reference, weightSums, biasSums);
+        RowNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), layout, statistics, in w.Reference, weightSums, biasSums, maxThreads);
         lock (gate ?? new Lock())
         {
             AddTo(gradWeight, weightSums);

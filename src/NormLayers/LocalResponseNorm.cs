@@ -49,7 +49,7 @@ public sealed class LocalResponseNorm<T> : NormLayer<T> where T : unmanaged
 
     /// <inheritdoc/>
     public override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination)
-        => Functional.LocalResponseNorm(input, Size, Alpha, Beta, K, destination);
+        => Functional.LocalResponseNorm(input, Size, Alpha, Beta, K, destination, MaxThreads);
 
     /// <inheritdoc/>
     public override IReadOnlyList<Parameter<T>> Parameters => [];
@@ -69,7 +69,7 @@ public sealed class LocalResponseNorm<T> : NormLayer<T> where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(pass);
         if (gradInput.Rank != 0)
-            Functional.LocalResponseNormBackward(gradOutput, InputOf(pass), Size, Alpha, Beta, K, gradInput);
+            Functional.LocalResponseNormBackward(gradOutput, InputOf(pass), Size, Alpha, Beta, K, gradInput, MaxThreads);
     }
 
     /// <inheritdoc/>

@@ -55,6 +55,18 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     /// <summary>The learnable parameters, in PyTorch's order: the weight, then the bias, each where the layer has it.</summary>
     public abstract IReadOnlyList<Parameter<T>> Parameters { get; }
 
+    /// <summary>The most threads of the pool that one forward or backward uses; 0, the default, for as many as there are processors. Small inputs use one. No result depends on it.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The number is negative.</exception>
+    public int MaxThreads
+    {
+        get;
+        set
+        {
+            ArgumentOutOfRangeException.ThrowIfNegative(value);
+            field = value;
+        }
+    }
+
     /// <summary>Applies the layer.</summary>
     /// <param name="input">The input, any strides.</param>
     /// <returns>A new row-major tensor of the input's shape.</returns>

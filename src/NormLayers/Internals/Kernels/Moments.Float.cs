@@ -23,24 +23,9 @@ internal readonly partial struct Moments
 
     private const double LeastFloatVariance = 1e-28, LargestFloatVariance = 1e30;
 
-    private static bool TryOfFloats(ref readonly float x, nint n, out Moments moments)
-    {
-        moments = default;
-        if (n < LeastFloatLength)
-            return false;
-        nint count = Math.Min(n, BlockLength);
-        (DoubleDouble mean, double squares) = OfFloatBlock(in x, count);
-        while (count < n)
-        {
-            nint length = Math.Min(n - count, BlockLength);
-            (DoubleDouble blockMean, double blockSquares) = OfFloatBlock(in Unsafe.Add(ref Unsafe.AsRef(in x), count), length);
-            Merge(ref mean, ref squares, count, blockMean, blockSquares, length);
-            count += length;
-        }
-        moments = new Moments(mean.High, mean.Low, squares / n);
-        // A sum of zero is no underflow where floats are too coarse to differ by so little.
-        return moments.Variance is >= LeastFloatVariance and <= LargestFloatVariance || (moments.Variance == 0 && Math.Abs(mean.High) is > 1e-14 and < float.MaxValue);
-    }
+    /// <summary>Whether sums of squares in float neither overflowed nor underflowed. A sum of zero is no underflow where floats are too coarse to differ by so little.</summary>
+    private bool IsExactInFloat
+        => Variance is >= LeastFloatVariance and <= LargestFloatVariance || (Variance == 0 && Math.Abs(Mean) is > 1e-14 and < float.MaxValue);
 
     private static (DoubleDouble Mean, double Squares) OfFloatBlock(ref readonly float x, nint n)
     {

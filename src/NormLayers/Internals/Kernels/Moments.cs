@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 
@@ -20,7 +21,7 @@ namespace NormLayers.Internals.Kernels;
 /// parts, Mean + MeanLow, because one double cannot hold the mean of doubles to the precision of their deviations.
 /// </para>
 /// </remarks>
-internal readonly partial struct Moments
+internal readonly unsafe partial struct Moments
 {
     private const int BlockLength = 2048;
 
@@ -49,31 +50,80 @@ internal readonly partial struct Moments
     /// <summary>The moments of <paramref name="n"/> > 0 elements. NaN where an element is NaN or infinite.</summary>
     /// <param name="x">The first element.</param>
     /// <param name="n">The number of elements, at least 1.</param>
-    internal static Moments Of<T>(ref readonly T x, nint n) where T : unmanaged
+    /// <param name="threads">The number of threads to spread the blocks over.</param>
+    internal static Moments Of<T>(ref readonly T x, nint n, int threads) where T : unmanaged
     {
-        if (typeof(T) == typeof(float) && TryOfFloats(in Unsafe.As<T, float>(ref Unsafe.AsRef(in x)), n, out Moments floats))
-            return floats;
-        Moments moments = OfUnscaled(in x, n);
+        if (typeof(T) == typeof(float) && n >= LeastFloatLength)
+        {
+            Moments floats = OfBlocks(in x, n, threads, inFloat: true);
+            if (floats.IsExactInFloat)
+                return floats;
+        }
+        Moments moments = OfBlocks(in x, n, threads, inFloat: false);
         // Squares of floats fit double with room to spare; those of doubles may not.
         return typeof(T) != typeof(double) || moments.Variance is >= 1e-250 and <= double.MaxValue ? moments : OfScaled(in x, n, moments);
     }
 
-    private static Moments OfUnscaled<T>(ref readonly T x, nint n) where T : unmanaged
+    private static Moments OfBlocks<T>(ref readonly T x, nint n, int threads, bool inFloat) where T : unmanaged
     {
-        nint count = Math.Min(n, BlockLength);
-        (DoubleDouble mean, double squares) = OfBlock(in x, count);
-        while (count < n)
+        DoubleDouble mean = default;
+        double squares = 0;
+        if (threads == 1)
         {
-            nint length = Math.Min(n - count, BlockLength);
-            (DoubleDouble blockMean, double blockSquares) = OfBlock(in Unsafe.Add(ref Unsafe.AsRef(in x), count), length);
-            Merge(ref mean, ref squares, count, blockMean, blockSquares, length);
-            count += length;
+            for (nint start = 0; start < n; start += BlockLength)
+            {
+                (DoubleDouble blockMean, double blockSquares) = OfBlock(in Unsafe.Add(ref Unsafe.AsRef(in x), start), Math.Min(n - start, BlockLength), inFloat);
+                Merge(ref mean, ref squares, start, blockMean, blockSquares, Math.Min(n - start, BlockLength));
+            }
+            return new Moments(mean.High, mean.Low, squares / n);
         }
+
+        nint count = (n + BlockLength - 1) / BlockLength;
+        BlockMoments[] blocks = ArrayPool<BlockMoments>.Shared.Rent(checked((int)count));
+        fixed (T* first = &x)
+        fixed (BlockMoments* results = blocks)
+        {
+            var work = new BlockWork<T> { X = first, Length = n, InFloat = inFloat, Results = results };
+            Partition.Run(count, threads, &OfBlocks<T>, &work);
+            for (nint i = 0; i < count; i++)
+                Merge(ref mean, ref squares, i * BlockLength, results[i].Mean, results[i].Squares, Math.Min(n - i * BlockLength, BlockLength));
+        }
+        ArrayPool<BlockMoments>.Shared.Return(blocks);
         return new Moments(mean.High, mean.Low, squares / n);
     }
 
+    private struct BlockMoments
+    {
+        internal DoubleDouble Mean;
+        internal double Squares;
+    }
+
+    private struct BlockWork<T> where T : unmanaged
+    {
+        internal T* X;
+        internal nint Length;
+        internal bool InFloat;
+        internal BlockMoments* Results;
+    }
+
+    private static void OfBlocks<T>(void* state, nint start, nint end) where T : unmanaged
+    {
+        ref readonly BlockWork<T> work = ref *(BlockWork<T>*)state;
+        for (nint i = start; i < end; i++)
+            (work.Results[i].Mean, work.Results[i].Squares) = OfBlock(in work.X[i * BlockLength], Math.Min(work.Length - i * BlockLength, BlockLength), work.InFloat);
+    }
+
+    private static (DoubleDouble Mean, double Squares) OfBlock<T>(ref readonly T x, nint n, bool inFloat) where T : unmanaged
+        => typeof(T) == typeof(float) && inFloat ? OfFloatBlock(in Unsafe.As<T, float>(ref Unsafe.AsRef(in x)), n) : OfBlock(in x, n);
+
+    /// <summary>Adds a block of <paramref name="length"/> elements to the moments of the <paramref name="count"/> before it.</summary>
     private static void Merge(ref DoubleDouble mean, ref double squares, nint count, DoubleDouble blockMean, double blockSquares, nint length)
     {
+        if (count == 0)
+        {
+            (mean, squares) = (blockMean, blockSquares);
+            return;
+        }
         nint total = count + length;
         DoubleDouble delta = blockMean - mean;
         squares += blockSquares + delta.High * delta.High * ((double)count * length / total);

@@ -17,7 +17,7 @@ namespace NormLayers.Internals.Kernels;
 /// so that blocks may go to different threads without changing a bit.
 /// </para>
 /// </remarks>
-internal static partial class RowNorm
+internal static unsafe partial class RowNorm
 {
     private const nint MaxBlocks = 64;
 
@@ -30,23 +30,68 @@ internal static partial class RowNorm
     /// <param name="weight">The first factor, or a null reference.</param>
     /// <param name="weightSums">Takes the weight's gradient, one a parameter; empty for none.</param>
     /// <param name="biasSums">Takes the bias's gradient, one a parameter; empty for none.</param>
-    internal static void Backward<T>(ref readonly T dy, ref readonly T x, ref T dx, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly T weight, Span<double> weightSums, Span<double> biasSums)
+    /// <param name="maxThreads">The most threads, or 0.</param>
+    internal static void Backward<T>(ref readonly T dy, ref readonly T x, ref T dx, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly T weight, Span<double> weightSums, Span<double> biasSums, int maxThreads)
         where T : unmanaged
     {
         weightSums.Clear();
         biasSums.Clear();
-        using var scratch = new RentedDoubles(weightSums.Length + biasSums.Length);
-        Span<double> blockWeights = scratch.Span[..weightSums.Length], blockBiases = scratch.Span[weightSums.Length..];
-
         nint periods = layout.Groups / layout.Period;
-        nint blockLength = (periods + MaxBlocks - 1) / MaxBlocks;
-        for (nint start = 0; start < periods; start += blockLength)
+        nint blockLength = (periods + MaxBlocks - 1) / MaxBlocks, blocks = (periods + blockLength - 1) / blockLength;
+        int threads = Partition.Threads(layout.Groups * layout.Length, maxThreads);
+        nint sums = weightSums.Length + biasSums.Length;
+        // One thread adds each block up at once, in a buffer that stays in cache; several keep the blocks apart until all are done.
+        using var scratch = new RentedDoubles(threads == 1 ? sums : sums * blocks);
+        fixed (T* pdy = &dy, px = &x, pdx = &dx, pw = &weight)
+        fixed (GroupStatistics* ps = statistics)
+        fixed (double* pSums = scratch.Span)
         {
-            scratch.Span.Clear();
-            for (nint g = start * layout.Period; g < Math.Min(start + blockLength, periods) * layout.Period; g++)
-                BackwardGroup(in dy, in x, ref dx, g, in layout, in statistics[(int)g], in weight, blockWeights, blockBiases);
-            Add(weightSums, blockWeights);
-            Add(biasSums, blockBiases);
+            var work = new BackwardWork<T>
+            {
+                Dy = pdy, X = px, Dx = pdx, Weight = pw, Statistics = ps, Sums = pSums, Layout = layout, Periods = periods, BlockLength = blockLength,
+                WeightSums = weightSums.Length, BiasSums = biasSums.Length, Stride = threads == 1 ? 0 : sums,
+            };
+            if (threads > 1)
+                Partition.Run(blocks * layout.Period, threads, &BackwardBlocks<T>, &work);
+            for (nint block = 0; block < blocks; block++)
+            {
+                if (threads == 1)
+                    BackwardBlocks<T>(&work, block * layout.Period, (block + 1) * layout.Period);
+                ReadOnlySpan<double> blockSums = scratch.Span.Slice((int)(block * work.Stride), (int)sums);
+                Add(weightSums, blockSums[..weightSums.Length]);
+                Add(biasSums, blockSums[weightSums.Length..]);
+            }
+        }
+    }
+
+    private struct BackwardWork<T> where T : unmanaged
+    {
+        internal T* Dy, X, Dx, Weight;
+        internal GroupStatistics* Statistics;
+        internal double* Sums;
+        internal RowLayout Layout;
+        internal nint Periods, BlockLength, Stride;
+        internal int WeightSums, BiasSums;
+    }
+
+    /// <summary>A range of units, each the groups at one place of the period in one block of periods: no two units share a parameter of a block.</summary>
+    private static void BackwardBlocks<T>(void* state, nint start, nint end) where T : unmanaged
+    {
+        ref readonly BackwardWork<T> work = ref *(BackwardWork<T>*)state;
+        for (nint unit = start; unit < end; unit++)
+        {
+            nint block = unit / work.Layout.Period, place = unit % work.Layout.Period;
+            int first = (int)work.Layout.FirstParameter(place), count = (int)work.Layout.GroupParameters;
+            double* sums = work.Sums + block * work.Stride;
+            Span<double> weights = work.WeightSums == 0 ? [] : new Span<double>(sums + first, count);
+            Span<double> biases = work.BiasSums == 0 ? [] : new Span<double>(sums + work.WeightSums + first, count);
+            weights.Clear();
+            biases.Clear();
+            for (nint period = block * work.BlockLength; period < Math.Min((block + 1) * work.BlockLength, work.Periods); period++)
+            {
+                nint g = period * work.Layout.Period + place;
+                BackwardGroup(in *work.Dy, in *work.X, ref *work.Dx, g, in work.Layout, in work.Statistics[g], in *work.Weight, weights, biases);
+            }
         }
     }
 
@@ -68,16 +113,12 @@ internal static partial class RowNorm
         }
     }
 
-    private static void BackwardGroup<T>(ref readonly T dy, ref readonly T x, ref T dx, nint g, in RowLayout layout, in GroupStatistics group, ref readonly T weight, Span<double> weightSums, Span<double> biasSums)
+    private static void BackwardGroup<T>(ref readonly T dy, ref readonly T x, ref T dx, nint g, in RowLayout layout, in GroupStatistics group, ref readonly T weight, Span<double> weights, Span<double> biases)
         where T : unmanaged
     {
-        nint start = g * layout.Length, count = layout.GroupParameters;
-        int first = (int)layout.FirstParameter(g);
+        nint start = g * layout.Length, count = layout.GroupParameters, first = layout.FirstParameter(g);
         ref T gradient = ref Unsafe.Add(ref Unsafe.AsRef(in dy), start);
         ref T input = ref Unsafe.Add(ref Unsafe.AsRef(in x), start);
-        Span<double> weights = weightSums.IsEmpty ? [] : weightSums.Slice(first, (int)count);
-        Span<double> biases = biasSums.IsEmpty ? [] : biasSums.Slice(first, (int)count);
-
         double sum = 0, product = 0;
         if (layout.Run == 1)
         {

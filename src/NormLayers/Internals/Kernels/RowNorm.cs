@@ -33,7 +33,7 @@ internal readonly record struct RowLayout(nint Groups, nint GroupParameters, nin
 /// </para>
 /// <para>Where 1/deviation is so large or small that these products could leave the element type's range, the group is computed in double.</para>
 /// </remarks>
-internal static partial class RowNorm
+internal static unsafe partial class RowNorm
 {
     /// <summary>Normalizes all groups.</summary>
     /// <param name="x">The first element of the input, contiguous.</param>
@@ -43,30 +43,79 @@ internal static partial class RowNorm
     /// <param name="bias">The first summand, or a null reference.</param>
     /// <param name="eps">Added to the variance.</param>
     /// <param name="statistics">Takes each group's statistics, unless it is empty.</param>
-    internal static void Forward<T>(ref readonly T x, ref T y, in RowLayout layout, ref readonly T weight, ref readonly T bias, double eps, Span<GroupStatistics> statistics)
+    /// <param name="maxThreads">The most threads, or 0.</param>
+    internal static void Forward<T>(ref readonly T x, ref T y, in RowLayout layout, ref readonly T weight, ref readonly T bias, double eps, Span<GroupStatistics> statistics, int maxThreads)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
-        bool affine = !Unsafe.IsNullRef(in weight) || !Unsafe.IsNullRef(in bias);
-        for (nint g = 0; g < layout.Groups; g++)
+        int threads = Partition.Threads(layout.Groups * layout.Length, maxThreads);
+        fixed (T* px = &x, py = &y, pw = &weight, pb = &bias)
+        fixed (GroupStatistics* ps = statistics)
         {
-            ref T xGroup = ref Unsafe.Add(ref Unsafe.AsRef(in x), g * layout.Length);
-            ref T yGroup = ref Unsafe.Add(ref y, g * layout.Length);
-            var group = new GroupStatistics(Moments.Of(in xGroup, layout.Length), eps);
-            if (!statistics.IsEmpty)
-                statistics[(int)g] = group;
-            var scale = new GroupScale<T>(in group);
-            nint first = layout.FirstParameter(g);
-            if (layout.Run == 1 || !affine)
+            var work = new ForwardWork<T> { X = px, Y = py, Weight = pw, Bias = pb, Statistics = ps, Layout = layout, Eps = eps, GroupThreads = 1 };
+            if (layout.Groups >= threads)
             {
-                scale.ApplyElementwise(in xGroup, ref yGroup, layout.Length, in Offset(in weight, first), in Offset(in bias, first));
-                continue;
+                Partition.Run(layout.Groups, threads, &ForwardGroups<T>, &work);
+                return;
             }
-            for (nint p = 0; p < layout.GroupParameters; p++)
+            // Fewer groups than threads: the threads share each group.
+            work.GroupThreads = threads;
+            ForwardGroups<T>(&work, 0, layout.Groups);
+        }
+    }
+
+    private struct ForwardWork<T> where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        internal T* X, Y, Weight, Bias;
+        internal GroupStatistics* Statistics;
+        internal RowLayout Layout;
+        internal double Eps;
+        internal int GroupThreads;
+    }
+
+    private struct ApplyWork<T> where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        internal T* X, Y, Weight, Bias;
+        internal nint Run;
+        internal GroupScale<T> Scale;
+    }
+
+    private static void ForwardGroups<T>(void* state, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        ref readonly ForwardWork<T> work = ref *(ForwardWork<T>*)state;
+        for (nint g = start; g < end; g++)
+        {
+            nint length = work.Layout.Length, first = work.Layout.FirstParameter(g);
+            T* x = work.X + g * length;
+            var group = new GroupStatistics(Moments.Of(in *x, length, work.GroupThreads), work.Eps);
+            if (work.Statistics != null)
+                work.Statistics[g] = group;
+            var apply = new ApplyWork<T>
             {
-                T w = Unsafe.IsNullRef(in weight) ? T.One : Unsafe.Add(ref Unsafe.AsRef(in weight), first + p);
-                T b = Unsafe.IsNullRef(in bias) ? T.NegativeZero : Unsafe.Add(ref Unsafe.AsRef(in bias), first + p);
-                scale.ApplyScalar(in Unsafe.Add(ref xGroup, p * layout.Run), ref Unsafe.Add(ref yGroup, p * layout.Run), layout.Run, w, b);
-            }
+                X = x,
+                Y = work.Y + g * length,
+                Weight = work.Weight == null ? null : work.Weight + first,
+                Bias = work.Bias == null ? null : work.Bias + first,
+                Run = work.Weight == null && work.Bias == null ? 1 : work.Layout.Run,
+                Scale = new GroupScale<T>(in group),
+            };
+            Partition.Run(length, work.GroupThreads, &Apply<T>, &apply);
+        }
+    }
+
+    private static void Apply<T>(void* state, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        ref readonly ApplyWork<T> work = ref *(ApplyWork<T>*)state;
+        if (work.Run == 1)
+        {
+            work.Scale.ApplyElementwise(in work.X[start], ref work.Y[start], end - start, in Offset(in *work.Weight, start), in Offset(in *work.Bias, start));
+            return;
+        }
+        for (nint i = start; i < end;)
+        {
+            nint p = i / work.Run, length = Math.Min((p + 1) * work.Run, end) - i;
+            T w = work.Weight == null ? T.One : work.Weight[p], b = work.Bias == null ? T.NegativeZero : work.Bias[p];
+            work.Scale.ApplyScalar(in work.X[i], ref work.Y[i], length, w, b);
+            i += length;
         }
     }
 

@@ -21,20 +21,40 @@ namespace NormLayers.Internals.Kernels;
 /// sum is <see cref="SlidingWindow"/>'s, so nothing here depends on threads or vector width.
 /// </para>
 /// </remarks>
-internal static partial class WindowNorm
+internal static unsafe partial class WindowNorm
 {
     /// <summary>A plane of scratch of at most 128 KB, as long as that leaves 16 positions.</summary>
     private const nint PlaneLength = 16384;
 
     /// <summary>Computes dx from dy and x, contiguous; dx may be dy itself.</summary>
-    internal static void Backward<T>(ref readonly T dy, ref readonly T x, ref T dx, nint samples, nint channels, nint run, in WindowParameters window) where T : unmanaged
+    internal static void Backward<T>(ref readonly T dy, ref readonly T x, ref T dx, nint samples, nint channels, nint run, in WindowParameters window, int maxThreads) where T : unmanaged
     {
+        fixed (T* pdy = &dy, px = &x, pdx = &dx)
+        {
+            var work = new BackwardWork<T> { Dy = pdy, X = px, Dx = pdx, Channels = channels, Run = run, Window = window };
+            nint blocks = samples * new Planes(channels, run, in window, 2).BlocksPerSample;
+            Partition.Run(blocks, Partition.Threads(samples * channels * run, maxThreads), &BackwardBlocks<T>, &work);
+        }
+    }
+
+    private struct BackwardWork<T> where T : unmanaged
+    {
+        internal T* Dy, X, Dx;
+        internal nint Channels, Run;
+        internal WindowParameters Window;
+    }
+
+    private static void BackwardBlocks<T>(void* state, nint first, nint end) where T : unmanaged
+    {
+        ref readonly BackwardWork<T> work = ref *(BackwardWork<T>*)state;
+        ref readonly WindowParameters window = ref work.Window;
+        nint channels = work.Channels, run = work.Run;
         var planes = new Planes(channels, run, in window, 2);
         using var rented = new RentedDoubles(planes.TotalLength);
-        for (nint block = 0; block < samples * planes.BlocksPerSample; block++)
+        for (nint block = first; block < end; block++)
         {
             (nint offset, nint length) = planes.Locate(block);
-            ref T xBlock = ref Unsafe.Add(ref Unsafe.AsRef(in x), offset), gBlock = ref Unsafe.Add(ref Unsafe.AsRef(in dy), offset), result = ref Unsafe.Add(ref dx, offset);
+            ref T xBlock = ref work.X[offset], gBlock = ref work.Dy[offset], result = ref work.Dx[offset];
             if (IsExtreme(in xBlock, channels, run, length, window.K))
             {
                 DifferentiateScaled(in gBlock, in xBlock, ref result, channels, run, length, in window, transposed: true);

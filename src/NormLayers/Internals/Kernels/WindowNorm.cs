@@ -57,7 +57,7 @@ internal readonly struct WindowParameters
 /// square roots and products, others from <see cref="VectorMath"/>.
 /// </para>
 /// </remarks>
-internal static partial class WindowNorm
+internal static unsafe partial class WindowNorm
 {
     private const int BlockLength = 256;
 
@@ -71,31 +71,49 @@ internal static partial class WindowNorm
     /// <param name="channels">The number of channels.</param>
     /// <param name="run">The positions of one channel of one sample.</param>
     /// <param name="window">The window and the formula's numbers.</param>
+    /// <param name="maxThreads">The most threads, or 0.</param>
+    internal static void Forward<T>(ref readonly T x, ref T y, nint samples, nint channels, nint run, in WindowParameters window, int maxThreads) where T : unmanaged
+    {
+        fixed (T* px = &x, py = &y)
+        {
+            var work = new ForwardWork<T> { X = px, Y = py, Channels = channels, Run = run, Window = window };
+            Partition.Run(samples * work.BlocksPerSample, Partition.Threads(samples * channels * run, maxThreads), &ForwardBlocks<T>, &work);
+        }
+    }
+
+    private struct ForwardWork<T> where T : unmanaged
+    {
+        internal T* X, Y;
+        internal nint Channels, Run;
+        internal WindowParameters Window;
+
+        internal readonly nint Stride => Math.Min(BlockLength, RoundUp(Run));
+
+        internal readonly nint BlocksPerSample => (Run + Stride - 1) / Stride;
+    }
+
     [SkipLocalsInit]
-    internal static void Forward<T>(ref readonly T x, ref T y, nint samples, nint channels, nint run, in WindowParameters window) where T : unmanaged
+    private static void ForwardBlocks<T>(void* state, nint first, nint end) where T : unmanaged
     {
         const int StackLength = 4096;
-        nint stride = Math.Min(BlockLength, RoundUp(run));
-        nint scratchLength = SlidingWindow.ScratchLength(window.Lower, window.Upper, stride);
+        ref readonly ForwardWork<T> work = ref *(ForwardWork<T>*)state;
+        nint channels = work.Channels, run = work.Run, stride = work.Stride;
+        nint scratchLength = SlidingWindow.ScratchLength(work.Window.Lower, work.Window.Upper, stride);
         using var rented = new RentedDoubles(scratchLength <= StackLength ? 0 : scratchLength);
         Span<double> scratch = scratchLength <= StackLength ? stackalloc double[StackLength] : rented.Span;
 
-        for (nint sample = 0; sample < samples; sample++)
+        for (nint block = first; block < end; block++)
         {
-            for (nint start = 0; start < run; start += stride)
+            nint start = block % work.BlocksPerSample * stride, offset = block / work.BlocksPerSample * channels * run + start;
+            nint length = Math.Min(stride, run - start);
+            ref T xBlock = ref work.X[offset], yBlock = ref work.Y[offset];
+            if (IsExtreme(in xBlock, channels, run, length, work.Window.K))
             {
-                nint offset = sample * channels * run + start;
-                nint length = Math.Min(stride, run - start);
-                ref T xBlock = ref Unsafe.Add(ref Unsafe.AsRef(in x), offset);
-                ref T yBlock = ref Unsafe.Add(ref y, offset);
-                if (IsExtreme(in xBlock, channels, run, length, window.K))
-                {
-                    ForwardScaled(in xBlock, ref yBlock, channels, run, length, in window);
-                    continue;
-                }
-                var rows = new ForwardRows<T>(ref xBlock, ref yBlock, run, length, in window);
-                SlidingWindow.Sum(ref rows, channels, window.Lower, window.Upper, ref MemoryMarshal.GetReference(scratch), stride);
+                ForwardScaled(in xBlock, ref yBlock, channels, run, length, in work.Window);
+                continue;
             }
+            var rows = new ForwardRows<T>(ref xBlock, ref yBlock, run, length, in work.Window);
+            SlidingWindow.Sum(ref rows, channels, work.Window.Lower, work.Window.Upper, ref MemoryMarshal.GetReference(scratch), stride);
         }
     }
 
