@@ -92,8 +92,7 @@ public static partial class Functional
         CheckWindow(input, size);
         CheckLike(gradOutput, input, nameof(gradOutput));
         CheckLike(gradGradInput, input, nameof(gradGradInput));
-        CheckSecondGradient(gradGradOutput, gradOutput, input, gradGradInput, nameof(gradGradOutput));
-        CheckSecondGradient(gradInput, gradOutput, input, gradGradInput, nameof(gradInput));
+        CheckSecondGradients(gradGradOutput, gradInput, gradOutput, input, gradGradInput);
         if (input.FlattenedLength == 0)
             return;
         using var dy = new ContiguousOperand<T>(gradOutput);

@@ -33,9 +33,12 @@ public static partial class Functional
     {
         CheckLike(gradOutput, input, nameof(gradOutput));
         CheckStatistics(statistics, layout);
-        CheckGradient(gradInput, gradOutput, input, nameof(gradInput));
-        CheckParameterGradient(gradWeight, layout, nameof(gradWeight));
-        CheckParameterGradient(gradBias, layout, nameof(gradBias));
+        if (gradInput.Rank != 0)
+            CheckGradient(gradInput, gradOutput, input, nameof(gradInput));
+        CheckApart(weight, gradInput, nameof(weight), nameof(gradInput));
+        CheckParameterGradient(gradWeight, gradOutput, input, weight, gradInput, layout, nameof(gradWeight));
+        CheckParameterGradient(gradBias, gradOutput, input, weight, gradInput, layout, nameof(gradBias));
+        CheckApart(gradWeight, gradBias, nameof(gradWeight), nameof(gradBias));
         if (layout.Groups == 0)
             return;
         using var dy = new ContiguousOperand<T>(gradOutput);
@@ -56,7 +59,7 @@ public static partial class Functional
         where T : unmanaged
     {
         CheckStatistics(statistics, layout);
-        CheckLike(inputTangent, input, nameof(inputTangent));
+        CheckLikeOrNone(inputTangent, input, nameof(inputTangent));
         CheckParameterTangent(weightTangent, layout, nameof(weightTangent));
         CheckParameterTangent(biasTangent, layout, nameof(biasTangent));
         Layout.CheckDestination(input, destination, nameof(destination));
@@ -79,13 +82,17 @@ public static partial class Functional
         where T : unmanaged
     {
         CheckLike(gradOutput, input, nameof(gradOutput));
-        CheckLike(gradGradInput, input, nameof(gradGradInput));
+        CheckLikeOrNone(gradGradInput, input, nameof(gradGradInput));
         CheckStatistics(statistics, layout);
         CheckParameterTangent(gradGradWeight, layout, nameof(gradGradWeight));
         CheckParameterTangent(gradGradBias, layout, nameof(gradGradBias));
-        CheckSecondGradient(gradGradOutput, gradOutput, input, gradGradInput, nameof(gradGradOutput));
-        CheckSecondGradient(gradInput, gradOutput, input, gradGradInput, nameof(gradInput));
-        CheckParameterGradient(gradWeight, layout, nameof(gradWeight));
+        CheckSecondGradients(gradGradOutput, gradInput, gradOutput, input, gradGradInput);
+        CheckApartFromParameters(gradGradOutput, weight, gradGradWeight, gradGradBias, nameof(gradGradOutput));
+        CheckApartFromParameters(gradInput, weight, gradGradWeight, gradGradBias, nameof(gradInput));
+        CheckParameterGradient(gradWeight, gradOutput, input, weight, gradInput, layout, nameof(gradWeight));
+        CheckApart(gradGradInput, gradWeight, nameof(gradGradInput), nameof(gradWeight));
+        CheckApart(gradGradOutput, gradWeight, nameof(gradGradOutput), nameof(gradWeight));
+        CheckApartFromParameters(gradWeight, weight, gradGradWeight, gradGradBias, nameof(gradWeight));
         if (layout.Groups == 0)
             return;
         using var dy = new ContiguousOperand<T>(gradOutput);
@@ -102,8 +109,14 @@ public static partial class Functional
 
     private static void CheckLike<T>(in ReadOnlyTensorSpan<T> tensor, in ReadOnlyTensorSpan<T> input, string name)
     {
-        if (tensor.Rank != 0 && !tensor.Lengths.SequenceEqual(input.Lengths))
+        if (!tensor.Lengths.SequenceEqual(input.Lengths))
             throw new ArgumentException($"Expected {name} of the input's shape {Layout.Text(input.Lengths)}, got {Layout.Text(tensor.Lengths)}.", name);
+    }
+
+    private static void CheckLikeOrNone<T>(in ReadOnlyTensorSpan<T> tensor, in ReadOnlyTensorSpan<T> input, string name)
+    {
+        if (tensor.Rank != 0)
+            CheckLike(tensor, input, name);
     }
 
     private static void CheckStatistics(ReadOnlySpan<GroupStatistics> statistics, in RowLayout layout)
@@ -115,10 +128,15 @@ public static partial class Functional
     /// <summary>A gradient of the input may be absent, or lie exactly on the gradient of the output.</summary>
     private static void CheckGradient<T>(in TensorSpan<T> gradient, in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, string name) where T : unmanaged
     {
-        if (gradient.Rank == 0)
-            return;
         Layout.CheckDestination(gradOutput, gradient, name);
         Layout.CheckDestination(input, gradient, name);
+    }
+
+    private static void CheckSecondGradients<T>(in TensorSpan<T> gradGradOutput, in TensorSpan<T> gradInput, in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> gradGradInput) where T : unmanaged
+    {
+        CheckSecondGradient(gradGradOutput, gradOutput, input, gradGradInput, nameof(gradGradOutput));
+        CheckSecondGradient(gradInput, gradOutput, input, gradGradInput, nameof(gradInput));
+        CheckApart(gradGradOutput, gradInput, nameof(gradGradOutput), nameof(gradInput));
     }
 
     private static void CheckSecondGradient<T>(in TensorSpan<T> gradient, in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> gradGradInput, string name) where T : unmanaged
@@ -131,10 +149,29 @@ public static partial class Functional
         Layout.CheckApart(gradGradInput, gradient, nameof(gradGradInput), name);
     }
 
-    private static void CheckParameterGradient<T>(in TensorSpan<T> gradient, in RowLayout layout, string name)
+    private static void CheckParameterGradient<T>(in TensorSpan<T> gradient, in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> weight, in TensorSpan<T> gradInput, in RowLayout layout, string name) where T : unmanaged
     {
-        if (gradient.Rank != 0 && (gradient.FlattenedLength != layout.Parameters || !gradient.IsDense))
+        if (gradient.Rank == 0)
+            return;
+        if (gradient.FlattenedLength != layout.Parameters || !gradient.IsDense)
             throw new ArgumentException($"Expected a contiguous {name} of {layout.Parameters} elements, got shape {Layout.Text(gradient.Lengths)} with strides {Layout.Text(gradient.Strides)}.", name);
+        Layout.CheckApart(gradOutput, gradient, nameof(gradOutput), name);
+        Layout.CheckApart(input, gradient, nameof(input), name);
+        Layout.CheckApart(weight, gradient, nameof(weight), name);
+        CheckApart(gradInput, gradient, nameof(gradInput), name);
+    }
+
+    private static void CheckApartFromParameters<T>(in TensorSpan<T> result, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> gradGradWeight, in ReadOnlyTensorSpan<T> gradGradBias, string name) where T : unmanaged
+    {
+        CheckApart(weight, result, nameof(weight), name);
+        CheckApart(gradGradWeight, result, nameof(gradGradWeight), name);
+        CheckApart(gradGradBias, result, nameof(gradGradBias), name);
+    }
+
+    private static void CheckApart<T>(in ReadOnlyTensorSpan<T> operand, in TensorSpan<T> result, string operandName, string name) where T : unmanaged
+    {
+        if (result.Rank != 0)
+            Layout.CheckApart(operand, result, operandName, name);
     }
 
     private static void CheckParameterTangent<T>(in ReadOnlyTensorSpan<T> tangent, in RowLayout layout, string name)
