@@ -206,7 +206,9 @@ internal static unsafe partial class RowNorm
     private static (Vector512<double> Lower, Vector512<double> Upper) LoadNormalized<T>(ref readonly T x, nint offset, nint count, in GroupStatistics group)
         where T : unmanaged
     {
-        (Vector512<double> x0, Vector512<double> x1) = Elements.Load(in x, offset, count);
+        // Lanes past the end repeat an element: the normalized value of another number could be infinite, and spoil the sums times 0.
+        (Vector512<double> x0, Vector512<double> x1) = count >= Elements.Step ? Elements.Widen(in x, offset)
+            : Elements.WidenTail(in x, offset, count, Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), offset)));
         Vector512<double> scale = Vector512.Create(group.Scale), hi = Vector512.Create(group.ScaledMean), lo = Vector512.Create(group.ScaledMeanLow), rstd = Vector512.Create(group.ScaledRstd);
         return ((x0 * scale - hi - lo) * rstd, (x1 * scale - hi - lo) * rstd);
     }
