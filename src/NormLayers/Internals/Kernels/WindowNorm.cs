@@ -232,7 +232,14 @@ internal static unsafe partial class WindowNorm
         }
 
         /// <summary>x / d^beta.</summary>
-        internal double Divide(double x) => exponent == 0 ? x / significand : Math.ScaleB(Math.ScaleB(x, shift) / significand, (int)(-shift - exponent));
+        internal double Divide(double x)
+        {
+            if (exponent == 0 || x == 0 || !double.IsFinite(x))
+                return x / significand;
+            // x may be a gradient, of another magnitude than the window: its own exponent is what leaves it all its digits.
+            int own = Math.ILogB(x);
+            return Math.ScaleB(Math.ScaleB(x, -own) / significand, (int)(own - Math.Clamp(exponent, -5000, 5000)));
+        }
 
         /// <summary>a · b / d, for values of the window.</summary>
         internal double Ratio(double a, double b) => Math.ScaleB(a, shift) * Math.ScaleB(b, shift) / sum;
