@@ -14,6 +14,7 @@ public static partial class Functional
     /// <param name="bias">Summands of shape (C), or <c>default</c> for none.</param>
     /// <param name="eps">Added to the variance under the root; 1e-5 in PyTorch.</param>
     /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
+    /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="numGroups"/> is zero or negative.</exception>
     /// <exception cref="ArgumentException">The input has fewer than two dimensions, its channels are not divisible by
     /// <paramref name="numGroups"/>, or it is one sample with one value per group; weight or bias is not of shape (C); or the
@@ -26,10 +27,10 @@ public static partial class Functional
     /// <para>Wu and He 2018, https://arxiv.org/abs/1803.08494;
     /// https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.group_norm.html.</para>
     /// </remarks>
-    public static void GroupNorm<T>(in ReadOnlyTensorSpan<T> input, nint numGroups, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination)
+    public static void GroupNorm<T>(in ReadOnlyTensorSpan<T> input, nint numGroups, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, int maxThreads = 0)
         where T : unmanaged
     {
-        RowForward(input, GroupNormLayout(input, numGroups, weight, bias), weight, bias, eps, destination, []);
+        RowForward(input, GroupNormLayout(input, numGroups, weight, bias), weight, bias, eps, destination, [], maxThreads);
     }
 
     /// <summary>The same, and saves what <see cref="GroupNormBackward{T}"/> needs besides the input.</summary>
@@ -41,15 +42,16 @@ public static partial class Functional
     /// <param name="eps">Added to the variance under the root; 1e-5 in PyTorch.</param>
     /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
     /// <param name="statistics">Takes the mean and 1/deviation of each group, sample by sample: exactly N · numGroups of them, none for an empty input.</param>
+    /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="numGroups"/> is zero or negative.</exception>
     /// <exception cref="ArgumentException">As above, or there are more or fewer statistics than groups.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
-    public static void GroupNorm<T>(in ReadOnlyTensorSpan<T> input, nint numGroups, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics)
+    public static void GroupNorm<T>(in ReadOnlyTensorSpan<T> input, nint numGroups, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics, int maxThreads = 0)
         where T : unmanaged
     {
         RowLayout layout = GroupNormLayout(input, numGroups, weight, bias);
         CheckStatistics(statistics, layout);
-        RowForward(input, layout, weight, bias, eps, destination, statistics);
+        RowForward(input, layout, weight, bias, eps, destination, statistics, maxThreads);
     }
 
     /// <summary>Normalizes each sample's channels in groups.</summary>

@@ -15,6 +15,7 @@ public static partial class Functional
     /// <param name="gradInput">Overwritten with the gradient of the input; row-major contiguous; may be <paramref name="gradOutput"/> itself.</param>
     /// <param name="gradWeight">The gradient of the weight is <b>added</b> to it; of shape (C).</param>
     /// <param name="gradBias">The gradient of the bias is <b>added</b> to it; of shape (C).</param>
+    /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
     /// <exception cref="ArgumentException">A shape does not fit, the number of statistics is not that of the groups, or a result is not contiguous or overlaps an operand in part.</exception>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="numGroups"/> is zero or negative.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
@@ -23,11 +24,11 @@ public static partial class Functional
     /// <c>dx = rstd * (g - E[g] - n * E[g * n])</c>, <c>dweight += sum of dy * n</c> and <c>dbias += sum of dy</c>, all sums in double.
     /// The gradient of a weight is exactly 0 over constant groups.</para>
     /// </remarks>
-    public static void GroupNormBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, nint numGroups, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, in TensorSpan<T> gradBias)
+    public static void GroupNormBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, nint numGroups, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, in TensorSpan<T> gradBias, int maxThreads = 0)
         where T : unmanaged
     {
         RowLayout layout = GroupNormLayout(input, numGroups, weight, default);
-        RowBackward(gradOutput, input, layout, statistics, weight, gradInput, gradWeight, gradBias);
+        RowBackward(gradOutput, input, layout, statistics, weight, gradInput, gradWeight, gradBias, maxThreads: maxThreads);
     }
 
     /// <summary>The Jacobian-vector product of <c>GroupNorm</c>: how the output moves when its inputs move along tangents.</summary>

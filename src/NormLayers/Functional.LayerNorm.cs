@@ -11,8 +11,7 @@ namespace NormLayers;
 /// <remarks>
 /// In every span form the input may have any strides and the destination must be row-major contiguous. The destination may be
 /// the input itself (both contiguous, starting at the same place); any other overlap is refused. A <c>default</c> weight or
-/// bias means none. More than some 130,000 elements are shared among the threads of the pool, which changes no bit; a layer's
-/// <see cref="NormLayer{T}.MaxThreads"/> limits how many.
+/// bias means none. More than some 130,000 elements are shared among the threads of the pool, which changes no bit.
 /// </remarks>
 public static partial class Functional
 {
@@ -24,6 +23,7 @@ public static partial class Functional
     /// <param name="bias">Summands of shape normalizedShape, or <c>default</c> for none.</param>
     /// <param name="eps">Added to the variance under the root; 1e-5 in PyTorch.</param>
     /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
+    /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
     /// <exception cref="ArgumentException"><paramref name="normalizedShape"/> is empty; weight or bias is not of that shape; the
     /// input does not end in it; or the destination has another shape, is not contiguous, or overlaps the input or a parameter in part.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
@@ -34,10 +34,10 @@ public static partial class Functional
     /// <para>Ba, Kiros and Hinton 2016, https://arxiv.org/abs/1607.06450;
     /// https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.layer_norm.html.</para>
     /// </remarks>
-    public static void LayerNorm<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination)
+    public static void LayerNorm<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, int maxThreads = 0)
         where T : unmanaged
     {
-        RowForward(input, LayerNormLayout(input, normalizedShape, weight, bias), weight, bias, eps, destination, []);
+        RowForward(input, LayerNormLayout(input, normalizedShape, weight, bias), weight, bias, eps, destination, [], maxThreads);
     }
 
     /// <summary>The same, and saves what <see cref="LayerNormBackward{T}"/> needs besides the input.</summary>
@@ -49,14 +49,15 @@ public static partial class Functional
     /// <param name="eps">Added to the variance under the root; 1e-5 in PyTorch.</param>
     /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
     /// <param name="statistics">Takes the mean and 1/deviation of each group, in row-major order of the leading dimensions: exactly as many as there are groups, none for an empty input.</param>
+    /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
     /// <exception cref="ArgumentException">As above, or there are more or fewer statistics than groups.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
-    public static void LayerNorm<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics)
+    public static void LayerNorm<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics, int maxThreads = 0)
         where T : unmanaged
     {
         RowLayout layout = LayerNormLayout(input, normalizedShape, weight, bias);
         CheckStatistics(statistics, layout);
-        RowForward(input, layout, weight, bias, eps, destination, statistics);
+        RowForward(input, layout, weight, bias, eps, destination, statistics, maxThreads);
     }
 
     /// <summary>Normalizes over the last dimensions of the input.</summary>

@@ -16,6 +16,7 @@ public static partial class Functional
     /// <param name="beta">The exponent; 0.75 in PyTorch.</param>
     /// <param name="k">The summand; 1 in PyTorch.</param>
     /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
+    /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="size"/> is zero or negative.</exception>
     /// <exception cref="ArgumentException">The input has fewer than three dimensions; or the destination has another shape, is
     /// not contiguous, or overlaps the input in part.</exception>
@@ -29,11 +30,7 @@ public static partial class Functional
     /// <para>Krizhevsky, Sutskever and Hinton 2012 (with alpha not divided by the size);
     /// https://docs.pytorch.org/docs/stable/generated/torch.nn.LocalResponseNorm.html.</para>
     /// </remarks>
-    public static void LocalResponseNorm<T>(in ReadOnlyTensorSpan<T> input, nint size, double alpha, double beta, double k, in TensorSpan<T> destination)
-        where T : unmanaged
-        => LocalResponseNorm(input, size, alpha, beta, k, destination, maxThreads: 0);
-
-    internal static void LocalResponseNorm<T>(in ReadOnlyTensorSpan<T> input, nint size, double alpha, double beta, double k, in TensorSpan<T> destination, int maxThreads)
+    public static void LocalResponseNorm<T>(in ReadOnlyTensorSpan<T> input, nint size, double alpha, double beta, double k, in TensorSpan<T> destination, int maxThreads = 0)
         where T : unmanaged
     {
         Elements.CheckSupported<T>("LocalResponseNorm");

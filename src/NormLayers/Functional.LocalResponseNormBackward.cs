@@ -16,6 +16,7 @@ public static partial class Functional
     /// <param name="beta">The exponent.</param>
     /// <param name="k">The summand.</param>
     /// <param name="gradInput">Overwritten with the gradient of the input; row-major contiguous; may be <paramref name="gradOutput"/> itself.</param>
+    /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="size"/> is zero or negative.</exception>
     /// <exception cref="ArgumentException">A shape does not fit, or the result is not contiguous or overlaps an operand in part.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
@@ -24,11 +25,7 @@ public static partial class Functional
     /// <c>dx[i] = dy[i] * d[i]^-beta - 2 * alpha * beta / size * x[i] * sum of dy[c] * x[c] * d[c]^(-beta - 1)</c> over the channels c
     /// whose window holds i: from <c>i - (size - 1) / 2</c> to <c>i + size / 2</c>.
     /// </remarks>
-    public static void LocalResponseNormBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, nint size, double alpha, double beta, double k, in TensorSpan<T> gradInput)
-        where T : unmanaged
-        => LocalResponseNormBackward(gradOutput, input, size, alpha, beta, k, gradInput, maxThreads: 0);
-
-    internal static void LocalResponseNormBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, nint size, double alpha, double beta, double k, in TensorSpan<T> gradInput, int maxThreads)
+    public static void LocalResponseNormBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, nint size, double alpha, double beta, double k, in TensorSpan<T> gradInput, int maxThreads = 0)
         where T : unmanaged
     {
         Elements.CheckSupported<T>("LocalResponseNorm");
@@ -70,7 +67,7 @@ public static partial class Functional
         WindowNorm.Jvp(in dx.Reference, in x.Reference, ref TensorMarshal.GetReference(destination), samples, channels, run, in window);
     }
 
-    /// <summary>The gradients of <c>LocalResponseNormBackward</c> for a given cotangent of its result.</summary>
+    /// <summary>The gradients of <see cref="LocalResponseNormBackward{T}"/> for a given cotangent of its result.</summary>
     /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
     /// <param name="gradOutput">The backward's gradient of the output, any strides.</param>
     /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>
