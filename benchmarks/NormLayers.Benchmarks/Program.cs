@@ -1,0 +1,61 @@
+using System.CommandLine;
+using System.Diagnostics;
+using System.Globalization;
+using System.Reflection;
+using NormLayers;
+using NormLayers.Benchmarks;
+
+Option<string> filter = new("--filter") { Description = "Only cases whose operator and name contain this.", DefaultValueFactory = _ => "" };
+Option<int[]> threads = new("--threads")
+{
+    Description = "Numbers of threads, separated by commas.",
+    CustomParser = result =>
+    {
+        int[] counts = [.. result.Tokens[0].Value.Split(',').Select(text => int.TryParse(text, CultureInfo.InvariantCulture, out int count) ? count : 0)];
+        if (counts.Any(count => count < 1))
+            result.AddError($"--threads takes positive numbers separated by commas, got {result.Tokens[0].Value}");
+        return counts;
+    },
+    DefaultValueFactory = _ => [1],
+};
+Option<string> dtype = new("--dtype") { Description = "Element types, separated by commas: f32, bf16.", DefaultValueFactory = _ => "f32,bf16" };
+Option<bool> peers = new("--peers") { Description = "Time the other libraries in the same run (see benchmarks/peers)." };
+Option<FileInfo> tsv = new("--tsv") { Description = "Append the results to this file." };
+Option<FileInfo> from = new("--from") { Description = "Measure nothing: read the results from this file (for --chart and --summary)." };
+Option<FileInfo> chart = new("--chart") { Description = "Write a bar chart (SVG) of the ratio to the copy to this file." };
+Option<FileInfo> summary = new("--summary") { Description = "Write a Markdown table to this file." };
+Option<bool> checkOnly = new("--check-only") { Description = "Check every result against the reference and time nothing." };
+Option<double> seconds = new("--seconds") { Description = "How long to measure each of ours and the copies.", DefaultValueFactory = _ => 0.35 };
+Option<double> forwardUlps = new("--forward-ulps") { Description = "The bound of LayerNorm's and GroupNorm's outputs, at max(|y|, |weight|, |bias|).", DefaultValueFactory = _ => Check.RowForwardUlps };
+Option<bool> scaling = new("--scaling") { Description = "Time per element over sizes, row lengths and groups." };
+Option<bool> micro = new("--micro") { Description = "BenchmarkDotNet: the overhead and the allocations of a call." };
+
+from.AcceptExistingOnly();
+RootCommand root = new("Checks NormLayers' results against a reference in double, then times them beside a copy of the same bytes. Exit code 1: a result was wrong.")
+{
+    filter, threads, dtype, peers, tsv, from, chart, summary, checkOnly, seconds, forwardUlps, scaling, micro,
+};
+root.SetAction(parsed =>
+{
+    if (!parsed.GetValue(checkOnly) && typeof(NormLayer).Assembly.GetCustomAttribute<DebuggableAttribute>() is { IsJITOptimizerDisabled: true })
+        Console.WriteLine("Built for debugging: the times mean nothing. Use -c Release.");
+    if (parsed.GetValue(micro))
+    {
+        Micro.Run();
+        return 0;
+    }
+    if (parsed.GetValue(scaling))
+        return parsed.GetValue(threads)!.All(count => Scaling.Print(parsed.GetValue(seconds), count, parsed.GetValue(forwardUlps))) ? 0 : 1;
+
+    var run = new Run(new RunOptions(parsed.GetValue(filter)!, parsed.GetValue(threads)!, parsed.GetValue(dtype)!.Split(','), parsed.GetValue(peers),
+        parsed.GetValue(checkOnly), parsed.GetValue(seconds), parsed.GetValue(tsv)?.FullName, parsed.GetValue(forwardUlps)));
+    if (parsed.GetValue(from) is null)
+        run.Execute();
+    List<Comparison> comparisons = Comparison.From(parsed.GetValue(from) is { } file ? Result.Read(file.FullName) : run.Results);
+    if (parsed.GetValue(chart) is { } chartFile)
+        Chart.Write(chartFile.FullName, comparisons);
+    if (parsed.GetValue(summary) is { } summaryFile)
+        Report.WriteSummary(summaryFile.FullName, comparisons);
+    return run.Wrong == 0 ? 0 : 1;
+});
+return root.Parse(args).Invoke();
