@@ -9,7 +9,8 @@ internal delegate void Contender(int set, int repeats);
 /// <summary>Times several contenders in turn in one loop, so that what else happens on the machine meets all of them alike.</summary>
 internal sealed class Interleaved
 {
-    private const double LeastSample = 20e-6, ShortestCall = 10e-9, LeastWarmUp = 0.03, Rest = 0.15, LongestWarmUp = 2;
+    // Rest: the compiler waits a tenth of a second before it compiles anew what is called often, and longer on a busy machine.
+    private const double LeastSample = 20e-6, ShortestCall = 10e-9, LeastWarmUp = 0.03, Rest = 0.4, LongestWarmUp = 3;
     private const int LeastCalls = 40, LeastSamples = 5;
 
     private readonly Contender[] contenders;
