@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Numerics.Tensors;
-using System.Reflection;
 
 namespace NormLayers.Benchmarks;
 
@@ -23,19 +22,14 @@ internal abstract unsafe class Operation(BenchmarkCase benchmark, NormLayer<floa
         _ => null,
     };
 
-    /// <summary>Limits the layer to a number of threads; false where the library has no such number of threads.</summary>
-    public bool TrySetThreads(int threads)
-    {
-        // Found by name, because a library without this property runs on one thread, and one that has it on all unless told.
-        PropertyInfo? property = Layer.GetType().GetProperty("MaxThreads");
-        property?.SetValue(Layer, threads);
-        return property is not null || threads == 1;
-    }
+    /// <summary>The threads that forward and backward may use.</summary>
+    public int Threads { get; set; } = 1;
 
     public void Forward(BufferSet set, int repeats)
     {
         var x = new ReadOnlyTensorSpan<float>(set.X, Case.Elements, Case.Dims);
         var y = new TensorSpan<float>(set.Y, Case.Elements, Case.Dims);
+        Layer.MaxThreads = Threads;
         for (int i = 0; i < repeats; i++)
             Layer.Forward(x, y);
     }
@@ -109,7 +103,7 @@ internal sealed class LayerNormOperation(BenchmarkCase benchmark, nint[] shape, 
     protected override void Backward(in ReadOnlyTensorSpan<float> gradOutput, in ReadOnlyTensorSpan<float> x, GroupStatistics[] statistics, in TensorSpan<float> gradInput, int repeats)
     {
         for (int i = 0; i < repeats; i++)
-            Functional.LayerNormBackward(gradOutput, x, shape, statistics, Weight.Value.AsReadOnlyTensorSpan(), gradInput, Weight.Grad.AsTensorSpan(), Bias.Grad.AsTensorSpan());
+            Functional.LayerNormBackward(gradOutput, x, shape, statistics, Weight.Value.AsReadOnlyTensorSpan(), gradInput, Weight.Grad.AsTensorSpan(), Bias.Grad.AsTensorSpan(), Threads);
     }
 }
 
@@ -122,7 +116,7 @@ internal sealed class GroupNormOperation(BenchmarkCase benchmark, nint groups)
     protected override void Backward(in ReadOnlyTensorSpan<float> gradOutput, in ReadOnlyTensorSpan<float> x, GroupStatistics[] statistics, in TensorSpan<float> gradInput, int repeats)
     {
         for (int i = 0; i < repeats; i++)
-            Functional.GroupNormBackward(gradOutput, x, groups, statistics, Weight.Value.AsReadOnlyTensorSpan(), gradInput, Weight.Grad.AsTensorSpan(), Bias.Grad.AsTensorSpan());
+            Functional.GroupNormBackward(gradOutput, x, groups, statistics, Weight.Value.AsReadOnlyTensorSpan(), gradInput, Weight.Grad.AsTensorSpan(), Bias.Grad.AsTensorSpan(), Threads);
     }
 
     private static RowGeometry GeometryOf(nint[] dims, nint elements, nint groups)
@@ -142,6 +136,6 @@ internal sealed class WindowOperation(BenchmarkCase benchmark, double[] numbers)
     protected override void Backward(in ReadOnlyTensorSpan<float> gradOutput, in ReadOnlyTensorSpan<float> x, GroupStatistics[] statistics, in TensorSpan<float> gradInput, int repeats)
     {
         for (int i = 0; i < repeats; i++)
-            Functional.LocalResponseNormBackward(gradOutput, x, Geometry.Size, Geometry.Alpha, Geometry.Beta, Geometry.K, gradInput);
+            Functional.LocalResponseNormBackward(gradOutput, x, Geometry.Size, Geometry.Alpha, Geometry.Beta, Geometry.K, gradInput, Threads);
     }
 }

@@ -26,14 +26,13 @@ Option<FileInfo> chart = new("--chart") { Description = "Write a bar chart (SVG)
 Option<FileInfo> summary = new("--summary") { Description = "Write a Markdown table to this file." };
 Option<bool> checkOnly = new("--check-only") { Description = "Check every result against the reference and time nothing." };
 Option<double> seconds = new("--seconds") { Description = "How long to measure each of ours and the copies.", DefaultValueFactory = _ => 0.35 };
-Option<double> forwardUlps = new("--forward-ulps") { Description = "The bound of LayerNorm's and GroupNorm's outputs, at max(|y|, |weight|, |bias|).", DefaultValueFactory = _ => Check.RowForwardUlps };
 Option<bool> scaling = new("--scaling") { Description = "Time per element over sizes, row lengths and groups." };
 Option<bool> micro = new("--micro") { Description = "BenchmarkDotNet: the overhead and the allocations of a call." };
 
 from.AcceptExistingOnly();
 RootCommand root = new("Checks NormLayers' results against a reference in double, then times them beside a copy of the same bytes. Exit code 1: a result was wrong.")
 {
-    filter, threads, dtype, peers, tsv, from, chart, summary, checkOnly, seconds, forwardUlps, scaling, micro,
+    filter, threads, dtype, peers, tsv, from, chart, summary, checkOnly, seconds, scaling, micro,
 };
 root.SetAction(parsed =>
 {
@@ -45,10 +44,10 @@ root.SetAction(parsed =>
         return 0;
     }
     if (parsed.GetValue(scaling))
-        return parsed.GetValue(threads)!.All(count => Scaling.Print(parsed.GetValue(seconds), count, parsed.GetValue(forwardUlps))) ? 0 : 1;
+        return parsed.GetValue(threads)!.All(count => Scaling.Print(parsed.GetValue(seconds), count)) ? 0 : 1;
 
     var run = new Run(new RunOptions(parsed.GetValue(filter)!, parsed.GetValue(threads)!, parsed.GetValue(dtype)!.Split(','), parsed.GetValue(peers),
-        parsed.GetValue(checkOnly), parsed.GetValue(seconds), parsed.GetValue(tsv)?.FullName, parsed.GetValue(forwardUlps)));
+        parsed.GetValue(checkOnly), parsed.GetValue(seconds), parsed.GetValue(tsv)?.FullName));
     if (parsed.GetValue(from) is null)
         run.Execute();
     List<Comparison> comparisons = Comparison.From(parsed.GetValue(from) is { } file ? Result.Read(file.FullName) : run.Results);

@@ -17,12 +17,12 @@ internal sealed record RowGeometry(nint Groups, nint GroupParameters, nint Run, 
 /// <summary>LayerNorm and GroupNorm from their formulas: plain loops in double, two passes, groups shared among the processors.</summary>
 internal static unsafe class RowReference
 {
-    /// <summary>At the largest of the magnitudes of the output, its weight and its bias.</summary>
-    public static Deviation Forward(RowOperation operation, BufferSet set, double allowed)
+    /// <summary>At the largest of the magnitudes of the output, its weight, its bias and their product with the normalized value: the terms that may cancel.</summary>
+    public static Deviation Forward(RowOperation operation, BufferSet set)
     {
         RowGeometry geometry = operation.Geometry;
         float[] weight = Elements(operation.Weight.Value), bias = Elements(operation.Bias.Value);
-        Deviation worst = Deviation.None("y", allowed);
+        Deviation worst = Deviation.None("y", 4);
         var gate = new Lock();
         Parts.Run(geometry.Groups, (first, end) =>
         {
@@ -36,8 +36,8 @@ internal static unsafe class RowReference
                     double w = weight[p], b = bias[p], least = Math.Max(Math.Abs(w), Math.Abs(b));
                     for (nint r = 0; r < geometry.Run; r++, i++)
                     {
-                        double expected = (set.X[i] - mean) * rstd * w + b;
-                        own = own.With(i, set.Y[i], expected, Math.Max(Math.Abs(expected), least));
+                        double scaled = (set.X[i] - mean) * rstd * w, expected = scaled + b;
+                        own = own.With(i, set.Y[i], expected, Math.Max(Math.Max(Math.Abs(expected), Math.Abs(scaled)), least));
                     }
                 }
             }
