@@ -1,6 +1,7 @@
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 using NormLayers.Internals;
 using NormLayers.Internals.Kernels;
 
@@ -185,7 +186,14 @@ public static partial class Functional
         if (gradient.Rank == 0)
             return;
         ref T first = ref TensorMarshal.GetReference(gradient);
-        for (int i = 0; i < sums.Length; i++)
+        ref readonly double sum = ref MemoryMarshal.GetReference(sums);
+        int i = 0;
+        for (; i <= sums.Length - Elements.Step; i += Elements.Step)
+        {
+            (Vector512<double> lower, Vector512<double> upper) = Elements.Widen(in first, i);
+            Elements.Narrow(lower + Vector512.LoadUnsafe(in sum, (nuint)i), upper + Vector512.LoadUnsafe(in sum, (nuint)i + 8), ref first, i);
+        }
+        for (; i < sums.Length; i++)
             Unsafe.Add(ref first, i) = Elements.FromDouble<T>(Elements.ToDouble(Unsafe.Add(ref first, i)) + sums[i]);
     }
 

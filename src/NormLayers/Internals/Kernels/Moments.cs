@@ -215,8 +215,16 @@ internal readonly unsafe partial struct Moments
         nint tail = n % Elements.Step;
         if (tail == 0)
             return default;
-        (Vector512<double> lower, Vector512<double> upper) = Elements.WidenTail(in x, n - tail, tail, shift);
-        return (lower - Vector512.Create(shift), upper - Vector512.Create(shift));
+        Vector512<double> from = Vector512.Create(shift);
+        if (n < Elements.Step)
+        {
+            (Vector512<double> x0, Vector512<double> x1) = Elements.WidenTail(in x, 0, n, shift);
+            return (x0 - from, x1 - from);
+        }
+        // The last sixteen elements, of which the first have been counted.
+        (Vector512<double> lower, Vector512<double> upper) = Elements.Widen(in x, n - Elements.Step);
+        Vector512<double> first = Vector512.Create((double)(Elements.Step - tail)), index = Vector512<double>.Indices;
+        return (Vector512.AndNot(lower - from, Vector512.LessThan(index, first)), Vector512.AndNot(upper - from, Vector512.LessThan(index, first - Vector512.Create(8.0))));
     }
 
     /// <summary>What the rounding of the last n mod 16 deviations left.</summary>

@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
@@ -12,7 +13,8 @@ namespace NormLayers.Internals.Kernels;
 /// </para>
 /// <para>
 /// All of it is computed in double and rounded once, since g - E[g] and n · E[g · n] may cancel. Order: within a group (or one
-/// channel's run of it) two vectors of eight doubles take the elements in rising order and are folded by halves. Parameter
+/// channel's run of it) two vectors of eight doubles take the elements in rising order and are folded by halves, and a last
+/// group of fewer than 16 is added one by one. Parameter
 /// gradients are summed over blocks of periods whose number depends on the layout alone, and the blocks are added in order,
 /// so that blocks may go to different threads without changing a bit.
 /// </para>
@@ -161,75 +163,78 @@ internal static unsafe partial class RowNorm
         where T : unmanaged
     {
         Vector512<double> s0 = default, s1 = default, p0 = default, p1 = default;
-        for (nint i = 0; i < length; i += Elements.Step)
+        Vector512<double> scale = Vector512.Create(group.Scale), hi = Vector512.Create(group.ScaledMean), lo = Vector512.Create(group.ScaledMeanLow), rstd = Vector512.Create(group.ScaledRstd);
+        ref double weights = ref MemoryMarshal.GetReference(weightSums), biases = ref MemoryMarshal.GetReference(biasSums);
+        nint i = 0;
+        for (; i <= length - Elements.Step; i += Elements.Step)
         {
-            nint count = Math.Min(length - i, Elements.Step);
-            (Vector512<double> g0, Vector512<double> g1) = Elements.Load(in dy, i, count);
-            (Vector512<double> n0, Vector512<double> n1) = LoadNormalized(in x, i, count, in group);
-            Vector512<double> gn0 = g0 * n0, gn1 = g1 * n1;
-            if (!weightSums.IsEmpty)
-                AddTo(weightSums.Slice((int)i, (int)count), gn0, gn1);
-            if (!biasSums.IsEmpty)
-                AddTo(biasSums.Slice((int)i, (int)count), g0, g1);
+            (Vector512<double> g0, Vector512<double> g1) = Elements.Widen(in dy, i);
+            (Vector512<double> n0, Vector512<double> n1) = Elements.Widen(in x, i);
+            (n0, n1) = ((n0 * scale - hi - lo) * rstd, (n1 * scale - hi - lo) * rstd);
+            if (!Unsafe.IsNullRef(ref weights))
+                AddTo(ref weights, i, g0 * n0, g1 * n1);
+            if (!Unsafe.IsNullRef(ref biases))
+                AddTo(ref biases, i, g0, g1);
             if (!Unsafe.IsNullRef(in weight))
             {
-                (Vector512<double> w0, Vector512<double> w1) = Elements.Load(in weight, i, count);
+                (Vector512<double> w0, Vector512<double> w1) = Elements.Widen(in weight, i);
                 (g0, g1) = (g0 * w0, g1 * w1);
-                (gn0, gn1) = (g0 * n0, g1 * n1);
             }
             s0 += g0;
             s1 += g1;
-            p0 += gn0;
-            p1 += gn1;
+            p0 += g0 * n0;
+            p1 += g1 * n1;
         }
-        return (Moments.Fold(s0 + s1), Moments.Fold(p0 + p1));
+        double sum = Moments.Fold(s0 + s1), product = Moments.Fold(p0 + p1);
+        for (; i < length; i++)
+        {
+            double g = Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in dy), i)), n = group.Normalize(Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)));
+            if (!Unsafe.IsNullRef(ref weights))
+                Unsafe.Add(ref weights, i) += g * n;
+            if (!Unsafe.IsNullRef(ref biases))
+                Unsafe.Add(ref biases, i) += g;
+            if (!Unsafe.IsNullRef(in weight))
+                g *= Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in weight), i));
+            sum += g;
+            product += g * n;
+        }
+        return (sum, product);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static void AddTo(ref double sums, nint offset, Vector512<double> lower, Vector512<double> upper)
+        {
+            (Vector512.LoadUnsafe(in sums, (nuint)offset) + lower).StoreUnsafe(ref sums, (nuint)offset);
+            (Vector512.LoadUnsafe(in sums, (nuint)offset + 8) + upper).StoreUnsafe(ref sums, (nuint)offset + 8);
+        }
     }
 
     /// <summary>dx = (dy · weight - mean - n · meanProduct) · rstd, with a weight for each element or one for all.</summary>
     private static void WriteElements<T>(ref readonly T dy, ref readonly T x, ref T dx, nint length, in GroupStatistics group, double mean, double meanProduct, ref readonly T weight, double runWeight)
         where T : unmanaged
     {
-        Vector512<double> means = Vector512.Create(mean), products = Vector512.Create(meanProduct), rstd = Vector512.Create(group.Rstd);
-        Vector512<double> w0 = Vector512.Create(runWeight), w1 = w0;
-        for (nint i = 0; i < length; i += Elements.Step)
-        {
-            nint count = Math.Min(length - i, Elements.Step);
-            (Vector512<double> g0, Vector512<double> g1) = Elements.Load(in dy, i, count);
-            (Vector512<double> n0, Vector512<double> n1) = LoadNormalized(in x, i, count, in group);
-            if (!Unsafe.IsNullRef(in weight))
-                (w0, w1) = Elements.Load(in weight, i, count);
-            Elements.Store((g0 * w0 - means - n0 * products) * rstd, (g1 * w1 - means - n1 * products) * rstd, ref dx, i, count);
-        }
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static (Vector512<double> Lower, Vector512<double> Upper) LoadNormalized<T>(ref readonly T x, nint offset, nint count, in GroupStatistics group)
-        where T : unmanaged
-    {
-        // Lanes past the end repeat an element: the normalized value of another number could be infinite, and spoil the sums times 0.
-        (Vector512<double> x0, Vector512<double> x1) = count >= Elements.Step ? Elements.Widen(in x, offset)
-            : Elements.WidenTail(in x, offset, count, Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), offset)));
+        Vector512<double> means = Vector512.Create(mean), products = Vector512.Create(meanProduct), trueRstd = Vector512.Create(group.Rstd);
         Vector512<double> scale = Vector512.Create(group.Scale), hi = Vector512.Create(group.ScaledMean), lo = Vector512.Create(group.ScaledMeanLow), rstd = Vector512.Create(group.ScaledRstd);
-        return ((x0 * scale - hi - lo) * rstd, (x1 * scale - hi - lo) * rstd);
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddTo(Span<double> sums, Vector512<double> lower, Vector512<double> upper)
-    {
-        if (sums.Length == Elements.Step)
+        Vector512<double> w0 = Vector512.Create(runWeight), w1 = w0;
+        nint i = 0;
+        for (; i <= length - Elements.Step; i += Elements.Step)
         {
-            ref double first = ref MemoryMarshal.GetReference(sums);
-            (Vector512.LoadUnsafe(in first) + lower).StoreUnsafe(ref first);
-            (Vector512.LoadUnsafe(in first, 8) + upper).StoreUnsafe(ref first, 8);
-            return;
+            (Vector512<double> g0, Vector512<double> g1) = Elements.Widen(in dy, i);
+            (Vector512<double> n0, Vector512<double> n1) = Elements.Widen(in x, i);
+            (n0, n1) = ((n0 * scale - hi - lo) * rstd, (n1 * scale - hi - lo) * rstd);
+            if (!Unsafe.IsNullRef(in weight))
+                (w0, w1) = Elements.Widen(in weight, i);
+            Elements.Narrow((g0 * w0 - means - n0 * products) * trueRstd, (g1 * w1 - means - n1 * products) * trueRstd, ref dx, i);
         }
-        for (int i = 0; i < sums.Length; i++)
-            sums[i] += i < Vector512<double>.Count ? lower[i] : upper[i - Vector512<double>.Count];
+        for (; i < length; i++)
+        {
+            double g = Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in dy), i)), n = group.Normalize(Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)));
+            double w = Unsafe.IsNullRef(in weight) ? runWeight : Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in weight), i));
+            Unsafe.Add(ref dx, i) = Elements.FromDouble<T>((g * w - mean - n * meanProduct) * group.Rstd);
+        }
     }
 
     private static void Add(Span<double> sums, ReadOnlySpan<double> terms)
     {
-        for (int i = 0; i < sums.Length; i++)
-            sums[i] += terms[i];
+        TensorPrimitives.Add(sums, terms, sums);
     }
 }

@@ -62,15 +62,22 @@ internal static unsafe partial class WindowNorm
             }
             ref double p = ref planes.At(rented.Span, 0), t = ref planes.At(rented.Span, 1);
             planes.SumProducts(in xBlock, in xBlock, length, rented.Span, 0);
+            Vector512<double> scale = Vector512.Create(window.Scale), k = Vector512.Create(window.K);
             for (nint c = 0; c < channels; c++)
             {
+                // From S to p, and the terms dy · x · q beside it.
                 for (nint i = 0; i < length; i += Elements.Step)
                 {
                     nint at = c * run + i, count = Math.Min(length - i, Elements.Step), row = c * planes.Stride + i;
                     (Vector512<double> g0, Vector512<double> g1) = Elements.Load(in gBlock, at, count);
                     (Vector512<double> x0, Vector512<double> x1) = Elements.Load(in xBlock, at, count);
-                    Prepare(g0, x0, ref p, ref t, row, in window);
-                    Prepare(g1, x1, ref p, ref t, row + 8, in window);
+                    Vector512<double> d0 = Vector512.LoadUnsafe(in p, (nuint)row) * scale + k, d1 = Vector512.LoadUnsafe(in p, (nuint)row + 8) * scale + k;
+                    if (typeof(T) != typeof(float) || !window.TryReciprocalPower(d0, d1, out Vector512<double> p0, out Vector512<double> p1))
+                        (p0, p1) = (Vector512<double>.One / window.Power(d0), Vector512<double>.One / window.Power(d1));
+                    p0.StoreUnsafe(ref p, (nuint)row);
+                    p1.StoreUnsafe(ref p, (nuint)row + 8);
+                    (g0 * x0 * p0 / d0).StoreUnsafe(ref t, (nuint)row);
+                    (g1 * x1 * p1 / d1).StoreUnsafe(ref t, (nuint)row + 8);
                 }
             }
             planes.SumTransposed(rented.Span, 1);
@@ -88,15 +95,6 @@ internal static unsafe partial class WindowNorm
                     Elements.Store(g0, g1, ref result, at, count);
                 }
             }
-        }
-
-        // From S to p, and the terms dy · x · q beside it.
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        static void Prepare(Vector512<double> g, Vector512<double> x, ref double p, ref double t, nint at, in WindowParameters window)
-        {
-            (Vector512<double> d, Vector512<double> power) = Denominator(ref p, at, in window);
-            power.StoreUnsafe(ref p, (nuint)at);
-            (g * x * power / d).StoreUnsafe(ref t, (nuint)at);
         }
     }
 
