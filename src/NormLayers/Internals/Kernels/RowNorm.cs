@@ -52,6 +52,8 @@ internal static unsafe partial class RowNorm
         fixed (GroupStatistics* ps = statistics)
         {
             var work = new ForwardWork<T> { X = px, Y = py, Weight = pw, Bias = pb, Statistics = ps, Layout = layout, Eps = eps, GroupThreads = 1 };
+            // In place the line is in the cache already.
+            work.Stream = px != py && layout.Groups * layout.Length * sizeof(T) >= Streaming.LeastBytes;
             if (layout.Groups >= threads)
             {
                 Partition.Run(layout.Groups, threads, &ForwardGroups<T>, &work);
@@ -70,12 +72,14 @@ internal static unsafe partial class RowNorm
         internal RowLayout Layout;
         internal double Eps;
         internal int GroupThreads;
+        internal bool Stream;
     }
 
     private struct ApplyWork<T> where T : unmanaged, IFloatingPointIeee754<T>
     {
         internal T* X, Y, Weight, Bias;
         internal nint Run;
+        internal bool Stream;
         internal GroupScale<T> Scale;
     }
 
@@ -96,10 +100,13 @@ internal static unsafe partial class RowNorm
                 Weight = work.Weight == null ? null : work.Weight + first,
                 Bias = work.Bias == null ? null : work.Bias + first,
                 Run = work.Weight == null && work.Bias == null ? 1 : work.Layout.Run,
+                Stream = work.Stream,
                 Scale = new GroupScale<T>(in group),
             };
             Partition.Run(length, work.GroupThreads, &Apply<T>, &apply);
         }
+        if (work.Stream)
+            Streaming.Fence();
     }
 
     private static void Apply<T>(void* state, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
@@ -107,14 +114,14 @@ internal static unsafe partial class RowNorm
         ref readonly ApplyWork<T> work = ref *(ApplyWork<T>*)state;
         if (work.Run == 1)
         {
-            work.Scale.ApplyElementwise(in work.X[start], ref work.Y[start], end - start, in Offset(in *work.Weight, start), in Offset(in *work.Bias, start));
+            work.Scale.ApplyElementwise(in work.X[start], ref work.Y[start], end - start, in Offset(in *work.Weight, start), in Offset(in *work.Bias, start), work.Stream);
             return;
         }
         for (nint i = start; i < end;)
         {
             nint p = i / work.Run, length = Math.Min((p + 1) * work.Run, end) - i;
             T w = work.Weight == null ? T.One : work.Weight[p], b = work.Bias == null ? T.NegativeZero : work.Bias[p];
-            work.Scale.ApplyScalar(in work.X[i], ref work.Y[i], length, w, b);
+            work.Scale.ApplyScalar(in work.X[i], ref work.Y[i], length, w, b, work.Stream);
             i += length;
         }
     }
@@ -143,74 +150,66 @@ internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee75
     }
 
     /// <summary>y[i] = ((x[i] - hi) - lo) · rstd · weight[i] + bias[i]; a null reference for either leaves its step out.</summary>
-    internal void ApplyElementwise(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias)
+    internal void ApplyElementwise(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, bool stream)
     {
         bool scaled = !Unsafe.IsNullRef(in weight), shifted = !Unsafe.IsNullRef(in bias);
         if (!ordinary)
             ApplyInDouble(in x, ref y, length, in weight, in bias, 1);
         else if (scaled && shifted)
-            Apply<Present, Present>(in x, ref y, length, in weight, in bias);
+            Apply<Each, Each>(in x, ref y, length, in weight, in bias, stream);
         else if (scaled)
-            Apply<Present, Absent>(in x, ref y, length, in weight, in bias);
+            Apply<Each, Absent>(in x, ref y, length, in weight, in bias, stream);
         else if (shifted)
-            Apply<Absent, Present>(in x, ref y, length, in weight, in bias);
+            Apply<Absent, Each>(in x, ref y, length, in weight, in bias, stream);
         else
-            Apply<Absent, Absent>(in x, ref y, length, in weight, in bias);
+            Apply<Absent, Absent>(in x, ref y, length, in weight, in bias, stream);
     }
 
     /// <summary>y[i] = ((x[i] - hi) - lo) · rstd · weight + bias: the same operations with one weight and one bias for the run.</summary>
-    internal void ApplyScalar(ref readonly T x, ref T y, nint length, T weight, T bias)
+    internal void ApplyScalar(ref readonly T x, ref T y, nint length, T weight, T bias, bool stream)
     {
         if (!ordinary)
-        {
             ApplyInDouble(in x, ref y, length, in weight, in bias, 0);
-            return;
-        }
-        nint i = 0;
-        Vector512<T> his = Vector512.Create(hi), los = Vector512.Create(lo), rstds = Vector512.Create(rstd), weights = Vector512.Create(weight), biases = Vector512.Create(bias);
-        for (; i <= length - Vector512<T>.Count; i += Vector512<T>.Count)
-            ((Vector512.LoadUnsafe(in x, (nuint)i) - his - los) * rstds * weights + biases).StoreUnsafe(ref y, (nuint)i);
-        for (; i <= length - Vector128<T>.Count; i += Vector128<T>.Count)
-        {
-            Vector128<T> v = Vector128.LoadUnsafe(in x, (nuint)i) - Vector128.Create(hi) - Vector128.Create(lo);
-            (v * Vector128.Create(rstd) * Vector128.Create(weight) + Vector128.Create(bias)).StoreUnsafe(ref y, (nuint)i);
-        }
-        for (; i < length; i++)
-            Unsafe.Add(ref y, i) = (Unsafe.Add(ref Unsafe.AsRef(in x), i) - hi - lo) * rstd * weight + bias;
+        else
+            Apply<One, One>(in x, ref y, length, in weight, in bias, stream);
     }
 
-    private void Apply<TWeight, TBias>(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias)
-        where TWeight : struct, IPresence
-        where TBias : struct, IPresence
+    private void Apply<TWeight, TBias>(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, bool stream)
+        where TWeight : struct, IParameter
+        where TBias : struct, IParameter
     {
-        nint i = 0;
+        nint i = stream ? Streaming.Head(ref y, length) : 0;
+        if (i > 0)
+            ApplyOneByOne<TWeight, TBias>(in x, ref y, 0, i, in weight, in bias);
+
         Vector512<T> his = Vector512.Create(hi), los = Vector512.Create(lo), rstds = Vector512.Create(rstd);
         for (; i <= length - Vector512<T>.Count; i += Vector512<T>.Count)
         {
             Vector512<T> v = (Vector512.LoadUnsafe(in x, (nuint)i) - his - los) * rstds;
-            if (TWeight.Value)
-                v *= Vector512.LoadUnsafe(in weight, (nuint)i);
-            if (TBias.Value)
-                v += Vector512.LoadUnsafe(in bias, (nuint)i);
-            v.StoreUnsafe(ref y, (nuint)i);
+            if (TWeight.Present)
+                v *= TWeight.Load(in weight, i);
+            if (TBias.Present)
+                v += TBias.Load(in bias, i);
+            if (stream)
+                Streaming.Store(v, ref y, i);
+            else
+                v.StoreUnsafe(ref y, (nuint)i);
         }
-        for (; i <= length - Vector128<T>.Count; i += Vector128<T>.Count)
-        {
-            Vector128<T> v = Vector128.LoadUnsafe(in x, (nuint)i);
-            v = (v - Vector128.Create(hi) - Vector128.Create(lo)) * Vector128.Create(rstd);
-            if (TWeight.Value)
-                v *= Vector128.LoadUnsafe(in weight, (nuint)i);
-            if (TBias.Value)
-                v += Vector128.LoadUnsafe(in bias, (nuint)i);
-            v.StoreUnsafe(ref y, (nuint)i);
-        }
-        for (; i < length; i++)
+        if (i < length)
+            ApplyOneByOne<TWeight, TBias>(in x, ref y, i, length, in weight, in bias);
+    }
+
+    private void ApplyOneByOne<TWeight, TBias>(ref readonly T x, ref T y, nint start, nint end, ref readonly T weight, ref readonly T bias)
+        where TWeight : struct, IParameter
+        where TBias : struct, IParameter
+    {
+        for (nint i = start; i < end; i++)
         {
             T v = (Unsafe.Add(ref Unsafe.AsRef(in x), i) - hi - lo) * rstd;
-            if (TWeight.Value)
-                v *= Unsafe.Add(ref Unsafe.AsRef(in weight), i);
-            if (TBias.Value)
-                v += Unsafe.Add(ref Unsafe.AsRef(in bias), i);
+            if (TWeight.Present)
+                v *= Unsafe.Add(ref Unsafe.AsRef(in weight), TWeight.Stride * i);
+            if (TBias.Present)
+                v += Unsafe.Add(ref Unsafe.AsRef(in bias), TBias.Stride * i);
             Unsafe.Add(ref y, i) = v;
         }
     }
@@ -230,18 +229,42 @@ internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee75
         }
     }
 
-    private interface IPresence
+    /// <summary>A weight or a bias: none, one for all elements, or one for each.</summary>
+    private interface IParameter
     {
-        static abstract bool Value { get; }
+        static abstract bool Present { get; }
+
+        static abstract int Stride { get; }
+
+        static abstract Vector512<T> Load(ref readonly T parameter, nint offset);
     }
 
-    private readonly struct Present : IPresence
+    private readonly struct Absent : IParameter
     {
-        public static bool Value => true;
+        public static bool Present => false;
+
+        public static int Stride => 0;
+
+        public static Vector512<T> Load(ref readonly T parameter, nint offset) => default;
     }
 
-    private readonly struct Absent : IPresence
+    private readonly struct One : IParameter
     {
-        public static bool Value => false;
+        public static bool Present => true;
+
+        public static int Stride => 0;
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<T> Load(ref readonly T parameter, nint offset) => Vector512.Create(parameter);
+    }
+
+    private readonly struct Each : IParameter
+    {
+        public static bool Present => true;
+
+        public static int Stride => 1;
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<T> Load(ref readonly T parameter, nint offset) => Vector512.LoadUnsafe(in parameter, (nuint)offset);
     }
 }
