@@ -5,10 +5,25 @@ using System.Runtime.Intrinsics.X86;
 namespace NormLayers.Internals;
 
 /// <summary>Stores past the caches, for results too large to be found there again: an ordinary store reads its line first, a third of a copy's traffic.</summary>
-internal static unsafe class Streaming
+internal readonly unsafe struct Streaming
 {
     /// <summary>From here on a result is streamed: measured, see docs/performance.md.</summary>
-    internal const nint LeastBytes = 8 << 20;
+    private const nint LeastBytes = 8 << 20;
+
+    /// <summary>Up to here the next group fits the second-level cache beside this one.</summary>
+    private const nint MostAheadBytes = 512 << 10;
+
+    /// <summary>Whether to stream.</summary>
+    internal readonly bool Wanted;
+
+    /// <summary>How many elements further the input is asked for in advance.</summary>
+    internal readonly nint Ahead;
+
+    private Streaming(nint ahead) => (Wanted, Ahead) = (true, ahead);
+
+    /// <summary>How to store a result of so many elements that is made group by group.</summary>
+    internal static Streaming For<T>(nint elements, nint groupLength) where T : unmanaged
+        => elements * sizeof(T) < LeastBytes ? default : new Streaming(groupLength * sizeof(T) <= MostAheadBytes ? groupLength : 0);
 
     /// <summary>How many elements, at most <paramref name="length"/>, come before the first whole line of 64 bytes.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -31,6 +46,14 @@ internal static unsafe class Streaming
         // Where 512 bits are no register, the method above stores them in the ordinary way; its halves do not.
         value.GetLower().StoreAlignedNonTemporal(address);
         value.GetUpper().StoreAlignedNonTemporal(address + Vector256<T>.Count);
+    }
+
+    /// <summary>Asks for the line of an element, which need not exist, to be brought to the second-level cache.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void Prefetch<T>(ref readonly T source, nint offset) where T : unmanaged
+    {
+        if (Sse.IsSupported)
+            Sse.Prefetch1(Unsafe.AsPointer(ref Unsafe.Add(ref Unsafe.AsRef(in source), offset)));
     }
 
     /// <summary>Makes streamed stores visible before whatever is stored next.</summary>

@@ -53,7 +53,8 @@ internal static unsafe partial class RowNorm
         {
             var work = new ForwardWork<T> { X = px, Y = py, Weight = pw, Bias = pb, Statistics = ps, Layout = layout, Eps = eps, GroupThreads = 1 };
             // In place the line is in the cache already.
-            work.Stream = px != py && layout.Groups * layout.Length * sizeof(T) >= Streaming.LeastBytes;
+            if (px != py)
+                work.Stream = Streaming.For<T>(layout.Groups * layout.Length, layout.Length);
             if (layout.Groups >= threads)
             {
                 Partition.Run(layout.Groups, threads, &ForwardGroups<T>, &work);
@@ -72,14 +73,14 @@ internal static unsafe partial class RowNorm
         internal RowLayout Layout;
         internal double Eps;
         internal int GroupThreads;
-        internal bool Stream;
+        internal Streaming Stream;
     }
 
     private struct ApplyWork<T> where T : unmanaged, IFloatingPointIeee754<T>
     {
         internal T* X, Y, Weight, Bias;
         internal nint Run;
-        internal bool Stream;
+        internal Streaming Stream;
         internal GroupScale<T> Scale;
     }
 
@@ -105,7 +106,7 @@ internal static unsafe partial class RowNorm
             };
             Partition.Run(length, work.GroupThreads, &Apply<T>, &apply);
         }
-        if (work.Stream)
+        if (work.Stream.Wanted)
             Streaming.Fence();
     }
 
@@ -150,7 +151,7 @@ internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee75
     }
 
     /// <summary>y[i] = ((x[i] - hi) - lo) · rstd · weight[i] + bias[i]; a null reference for either leaves its step out.</summary>
-    internal void ApplyElementwise(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, bool stream)
+    internal void ApplyElementwise(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, Streaming stream)
     {
         bool scaled = !Unsafe.IsNullRef(in weight), shifted = !Unsafe.IsNullRef(in bias);
         if (!ordinary)
@@ -166,7 +167,7 @@ internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee75
     }
 
     /// <summary>y[i] = ((x[i] - hi) - lo) · rstd · weight + bias: the same operations with one weight and one bias for the run.</summary>
-    internal void ApplyScalar(ref readonly T x, ref T y, nint length, T weight, T bias, bool stream)
+    internal void ApplyScalar(ref readonly T x, ref T y, nint length, T weight, T bias, Streaming stream)
     {
         if (!ordinary)
             ApplyInDouble(in x, ref y, length, in weight, in bias, 0);
@@ -174,11 +175,11 @@ internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee75
             Apply<One, One>(in x, ref y, length, in weight, in bias, stream);
     }
 
-    private void Apply<TWeight, TBias>(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, bool stream)
+    private void Apply<TWeight, TBias>(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, Streaming stream)
         where TWeight : struct, IParameter
         where TBias : struct, IParameter
     {
-        nint i = stream ? Streaming.Head(ref y, length) : 0;
+        nint i = stream.Wanted ? Streaming.Head(ref y, length) : 0;
         if (i > 0)
             ApplyOneByOne<TWeight, TBias>(in x, ref y, 0, i, in weight, in bias);
 
@@ -190,8 +191,12 @@ internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee75
                 v *= TWeight.Load(in weight, i);
             if (TBias.Present)
                 v += TBias.Load(in bias, i);
-            if (stream)
+            if (stream.Wanted)
+            {
+                // The next group's elements, while this one's are written: processors stop reading ahead at the end of a page.
+                Streaming.Prefetch(in x, i + stream.Ahead);
                 Streaming.Store(v, ref y, i);
+            }
             else
                 v.StoreUnsafe(ref y, (nuint)i);
         }
