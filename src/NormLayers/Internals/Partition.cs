@@ -105,6 +105,8 @@ internal static unsafe class Partition
             if (Interlocked.CompareExchange(ref status, Running, Queued) == Queued)
             {
                 job->Work();
+                // Streamed stores are not ordered by the write of the status.
+                Streaming.Fence();
                 Volatile.Write(ref status, Done);
             }
             else

@@ -29,7 +29,8 @@ internal readonly record struct RowLayout(nint Groups, nint GroupParameters, nin
 /// <para>
 /// y = ((x - hi) - lo) · rstd · weight + bias, in the element type, each operation rounded by itself, where hi + lo is the
 /// mean in two parts: the offset of a group costs no digits. Element by element, so neither the vector width nor the place
-/// in memory can change a bit. Error: six roundings, 3.2 ulp at max(|y|, |weight|, |bias|) the most seen.
+/// in memory can change a bit. Error: six roundings, less than 4 ulp at the
+/// largest of |y|, |weight|, |bias| and |weight · n|, n being the normalized value.
 /// </para>
 /// <para>Where 1/deviation is so large or small that these products could leave the element type's range, the group is computed in double.</para>
 /// </remarks>
