@@ -41,20 +41,19 @@ public abstract class AllocationTests<T> where T : unmanaged, IBinaryFloatingPoi
         var x = new ReadOnlyTensorSpan<T>(operands.X, norm.Shape);
         var y = new TensorSpan<T>(new T[norm.Count], norm.Shape);
         ReadOnlyTensorSpan<T> weight = norm.Span(operands.Weight), bias = norm.Span(operands.Bias);
-        for (int run = 0; run < 3; run++)
+        long allocated = long.MaxValue;
+        // The runtime allocates a little on any thread when it recompiles a method; a call that allocates does so in every round.
+        for (int round = 0; round < 10 && allocated > 0; round++)
         {
-            layer.Forward(x, y);
-            norm.Apply(x, weight, bias, y);
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            for (int run = 0; run < 100; run++)
+            {
+                layer.Forward(x, y);
+                norm.Apply(x, weight, bias, y);
+            }
+            allocated = GC.GetAllocatedBytesForCurrentThread() - before;
         }
-
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int run = 0; run < 100; run++)
-        {
-            layer.Forward(x, y);
-            norm.Apply(x, weight, bias, y);
-        }
-        long allocated = GC.GetAllocatedBytesForCurrentThread() - before;
-        Assert.True(allocated == 0, $"{norm}: 200 calls allocated {allocated} bytes");
+        Assert.True(allocated == 0, $"{norm}: every 200 calls allocated, the last {allocated} bytes");
     }
 }
 
