@@ -49,11 +49,8 @@ public static partial class Functional
         Span<double> weightSums = gradWeight.Rank == 0 ? [] : sums.Span[..(int)layout.Parameters];
         Span<double> biasSums = gradBias.Rank == 0 ? [] : sums.Span[(int)layout.Parameters..];
         RowNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), layout, statistics, in w.Reference, weightSums, biasSums, maxThreads);
-        lock (gate ?? new Lock())
-        {
-            AddTo(gradWeight, weightSums);
-            AddTo(gradBias, biasSums);
-        }
+        AddTo(gradWeight, weightSums, gate);
+        AddTo(gradBias, biasSums, gate);
     }
 
     internal static void RowJvp<T>(in ReadOnlyTensorSpan<T> input, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> inputTangent, in ReadOnlyTensorSpan<T> weightTangent, in ReadOnlyTensorSpan<T> biasTangent, in TensorSpan<T> destination)
@@ -104,8 +101,7 @@ public static partial class Functional
         using var vb = new ContiguousOperand<T>(gradGradBias);
         using var sums = new RentedDoubles(gradWeight.Rank == 0 ? 0 : layout.Parameters);
         RowNorm.DoubleBackward(in dy.Reference, in x.Reference, in v.Reference, in vw.Reference, in vb.Reference, layout, statistics, in w.Reference, ref OrNull(gradGradOutput), ref OrNull(gradInput), sums.Span);
-        lock (gate ?? new Lock())
-            AddTo(gradWeight, sums.Span);
+        AddTo(gradWeight, sums.Span, gate);
     }
 
     private static void CheckLike<T>(in ReadOnlyTensorSpan<T> tensor, in ReadOnlyTensorSpan<T> input, string name)
@@ -181,10 +177,16 @@ public static partial class Functional
             throw new ArgumentException($"Expected {name} of {layout.Parameters} elements, got shape {Layout.Text(tangent.Lengths)}.", name);
     }
 
-    private static void AddTo<T>(in TensorSpan<T> gradient, ReadOnlySpan<double> sums) where T : unmanaged
+    private static void AddTo<T>(in TensorSpan<T> gradient, ReadOnlySpan<double> sums, Lock? gate) where T : unmanaged
     {
         if (gradient.Rank == 0)
             return;
+        if (gate is not null)
+        {
+            lock (gate)
+                AddTo(gradient, sums, null);
+            return;
+        }
         ref T first = ref TensorMarshal.GetReference(gradient);
         ref readonly double sum = ref MemoryMarshal.GetReference(sums);
         int i = 0;

@@ -34,6 +34,29 @@ public abstract class AllocationTests<T> where T : unmanaged, IBinaryFloatingPoi
     public void LocalResponseNorm_WithARentedWindow_AllocatesNothing()
         => Check(new NormCase("LocalResponseNorm", 33, 1, 40, 300));
 
+    [Fact]
+    public void LayerNormBackward_OnDenseSpans_AllocatesNothing()
+    {
+        nint[] shape = [6, 50];
+        T[] values = new Generator(1).Values<T>(300), result = new T[300], gradients = new T[100];
+        var statistics = new GroupStatistics[6];
+        long allocated = long.MaxValue;
+        // As below: the runtime may allocate once, and the pool of scratch memory in the first round.
+        for (int round = 0; round < 10 && allocated > 0; round++)
+        {
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            for (int run = 0; run < 100; run++)
+            {
+                var x = new ReadOnlyTensorSpan<T>(values, shape);
+                Functional.LayerNorm(x, [50], default, default, 1e-5, new TensorSpan<T>(result, shape), statistics);
+                Functional.LayerNormBackward(x, x, [50], statistics, default, new TensorSpan<T>(result, shape),
+                    new TensorSpan<T>(gradients.AsSpan(0, 50)), new TensorSpan<T>(gradients.AsSpan(50)));
+            }
+            allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+        }
+        Assert.True(allocated == 0, $"every 100 backwards allocated, the last {allocated} bytes");
+    }
+
     private static void Check(NormCase norm)
     {
         Operands<T> operands = norm.Make<T>(new Generator(1));
