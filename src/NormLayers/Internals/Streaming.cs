@@ -19,11 +19,11 @@ internal readonly unsafe struct Streaming
     /// <summary>How many elements further the input is asked for in advance.</summary>
     internal readonly nint Ahead;
 
-    private Streaming(nint ahead) => (Wanted, Ahead) = (true, ahead);
+    private Streaming(bool wanted, nint ahead) => (Wanted, Ahead) = (wanted, ahead);
 
-    /// <summary>How to store a result of so many elements that is made group by group.</summary>
-    internal static Streaming For<T>(nint elements, nint groupLength) where T : unmanaged
-        => elements * sizeof(T) < LeastBytes ? default : new Streaming(groupLength * sizeof(T) <= MostAheadBytes ? groupLength : 0);
+    /// <summary>How to store a result of so many elements that is made group by group; in place, its lines are in the cache already.</summary>
+    internal static Streaming For<T>(nint elements, nint groupLength, bool inPlace = false) where T : unmanaged
+        => new(elements * sizeof(T) >= LeastBytes && !inPlace, groupLength * sizeof(T) <= MostAheadBytes ? groupLength : 0);
 
     /// <summary>How many elements, at most <paramref name="length"/>, come before the first whole line of 64 bytes.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -46,6 +46,16 @@ internal readonly unsafe struct Streaming
         // Where 512 bits are no register, the method above stores them in the ordinary way; its halves do not.
         value.GetLower().StoreAlignedNonTemporal(address);
         value.GetUpper().StoreAlignedNonTemporal(address + Vector256<T>.Count);
+    }
+
+    /// <summary>Stores a line at an address that is a multiple of 64 if streaming is wanted.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal void StoreAligned(Vector512<float> value, float* address)
+    {
+        if (Wanted)
+            Store(value, ref *address, 0);
+        else
+            value.Store(address);
     }
 
     /// <summary>Asks for the line of an element, which need not exist, to be brought to the second-level cache.</summary>

@@ -17,15 +17,15 @@ internal static class GradientReference
         return norm.IsWindow ? (Window(norm, x, dy), [], []) : Rows(norm, x, dy, operands.Weight is { } weight ? GradientRun.Widen(weight) : null);
     }
 
-    /// <summary>Throws unless a result is the exact value rounded once, up to the error of the statistics: of sums in double, and for float of 1/deviation to a few tenths of 2^-24.</summary>
+    /// <summary>Throws unless a result is the exact value up to the error of the sums in double, and for float of the eight roundings of element-wise work.</summary>
     public static void AssertNear<T>(Exact[] expected, T[] actual, string context) where T : INumberBase<T>
     {
         Assert.Equal(expected.Length, actual.Length);
         for (int i = 0; i < expected.Length; i++)
         {
             double value = double.CreateTruncating(actual[i]);
-            double statistics = typeof(T) == typeof(float) ? 0.5 * Ulp.Of<T>(expected[i].Magnitude) : 64 * Ulp.Of<double>(expected[i].Magnitude);
-            double allowed = 0.51 * Ulp.Of<T>(expected[i].Value) + statistics;
+            double terms = typeof(T) == typeof(float) ? 3 * Ulp.Of<T>(expected[i].Magnitude) : 64 * Ulp.Of<double>(expected[i].Magnitude);
+            double allowed = 0.51 * Ulp.Of<T>(expected[i].Value) + terms;
             if (!(Math.Abs(value - expected[i].Value) <= allowed))
                 Assert.Fail($"{context}: element {i} is {value:R}, expected {expected[i].Value:R} within {allowed:G3}");
         }

@@ -69,9 +69,8 @@ internal readonly partial struct Moments
             Vector512<float> d0 = Vector512.LoadUnsafe(in x, (nuint)i) - from;
             q0 += d0 * d0;
         }
-        (Vector512<double> lower, Vector512<double> upper) = Vector512.Widen((q0 + q1) + (q2 + q3));
         double low = mean - hi;
-        return (mean, Fold(lower + upper) - low * low * n);
+        return (mean, Fold((q0 + q1) + (q2 + q3)) - low * low * n);
     }
 
     /// <summary>The deviations of the last n mod 16 elements, and zeros.</summary>

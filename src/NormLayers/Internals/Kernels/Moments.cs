@@ -244,6 +244,13 @@ internal readonly unsafe partial struct Moments
         return quarter[0] + quarter[1];
     }
 
+    /// <summary>The sum of the lanes as doubles, by halves.</summary>
+    internal static double Fold(Vector512<float> lanes)
+    {
+        (Vector512<double> lower, Vector512<double> upper) = Vector512.Widen(lanes);
+        return Fold(lower + upper);
+    }
+
     /// <summary>The same moments of values times a power of two, which is exact, so that their squares stay in range. Rare, so it is plain scalar code.</summary>
     private static Moments OfScaled<T>(ref readonly T x, nint n, Moments unscaled) where T : unmanaged
     {

@@ -23,6 +23,9 @@ internal static unsafe partial class RowNorm
 {
     private const nint MaxBlocks = 64;
 
+    /// <summary>Shorter blocks would spend their time on adding parameter gradients up.</summary>
+    private const nint LeastBlockElements = 32768;
+
     /// <summary>Computes the gradients of all groups; each result is optional.</summary>
     /// <param name="dy">The gradient of the output, contiguous.</param>
     /// <param name="x">The forward's input, contiguous.</param>
@@ -36,32 +39,37 @@ internal static unsafe partial class RowNorm
     internal static void Backward<T>(ref readonly T dy, ref readonly T x, ref T dx, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly T weight, Span<double> weightSums, Span<double> biasSums, int maxThreads)
         where T : unmanaged
     {
-        weightSums.Clear();
-        biasSums.Clear();
         nint periods = layout.Groups / layout.Period;
-        nint blockLength = (periods + MaxBlocks - 1) / MaxBlocks, blocks = (periods + blockLength - 1) / blockLength;
+        nint leastLength = (LeastBlockElements + layout.Length * layout.Period - 1) / (layout.Length * layout.Period);
+        nint blockLength = Math.Max((periods + MaxBlocks - 1) / MaxBlocks, leastLength), blocks = (periods + blockLength - 1) / blockLength;
         int threads = Partition.Threads(layout.Groups * layout.Length, maxThreads);
-        nint sums = weightSums.Length + biasSums.Length;
-        // One thread adds each block up at once, in a buffer that stays in cache; several keep the blocks apart until all are done.
-        using var scratch = new RentedDoubles(threads == 1 ? sums : sums * blocks);
+        int sums = weightSums.Length + biasSums.Length;
+        // The only block is added up in its place. Of several, one thread adds each up at once, in a buffer that stays in cache; more threads keep them apart until all are done.
+        using var scratch = new RentedDoubles(blocks == 1 ? 0 : threads == 1 ? sums : sums * blocks);
+        if (blocks != 1)
+        {
+            weightSums.Clear();
+            biasSums.Clear();
+        }
         fixed (T* pdy = &dy, px = &x, pdx = &dx, pw = &weight)
         fixed (GroupStatistics* ps = statistics)
-        fixed (double* pSums = scratch.Span)
+        fixed (double* pScratch = scratch.Span, pWeightSums = weightSums, pBiasSums = biasSums)
         {
             var work = new BackwardWork<T>
             {
-                Dy = pdy, X = px, Dx = pdx, Weight = pw, Statistics = ps, Sums = pSums, Layout = layout, Periods = periods, BlockLength = blockLength,
-                WeightSums = weightSums.Length, BiasSums = biasSums.Length, Stride = threads == 1 ? 0 : sums,
+                Dy = pdy, X = px, Dx = pdx, Weight = pw, Statistics = ps, Layout = layout, Periods = periods, BlockLength = blockLength, Stride = threads == 1 ? 0 : sums,
+                WeightSums = pWeightSums == null || blocks == 1 ? pWeightSums : pScratch, BiasSums = pBiasSums == null || blocks == 1 ? pBiasSums : pScratch + weightSums.Length,
+                Stream = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: pdx == pdy || pdx == px || pdx == null || (layout.Run > 1 ? layout.Run : layout.Length) % 16 != 0 || (nint)pdx % 64 != 0),
             };
-            if (threads > 1)
+            if (threads > 1 || blocks == 1)
                 Partition.Run(blocks * layout.Period, threads, &BackwardBlocks<T>, &work);
-            for (nint block = 0; block < blocks; block++)
+            for (nint block = 0; block < blocks && blocks > 1; block++)
             {
                 if (threads == 1)
                     BackwardBlocks<T>(&work, block * layout.Period, (block + 1) * layout.Period);
-                ReadOnlySpan<double> blockSums = scratch.Span.Slice((int)(block * work.Stride), (int)sums);
-                Add(weightSums, blockSums[..weightSums.Length]);
-                Add(biasSums, blockSums[weightSums.Length..]);
+                ReadOnlySpan<double> blockSums = scratch.Span.Slice((int)(block * work.Stride), sums);
+                TensorPrimitives.Add(weightSums, blockSums[..weightSums.Length], weightSums);
+                TensorPrimitives.Add(biasSums, blockSums[weightSums.Length..], biasSums);
             }
         }
     }
@@ -70,10 +78,10 @@ internal static unsafe partial class RowNorm
     {
         internal T* Dy, X, Dx, Weight;
         internal GroupStatistics* Statistics;
-        internal double* Sums;
+        internal double* WeightSums, BiasSums;
         internal RowLayout Layout;
         internal nint Periods, BlockLength, Stride;
-        internal int WeightSums, BiasSums;
+        internal Streaming Stream;
     }
 
     /// <summary>A range of units, each the groups at one place of the period in one block of periods: no two units share a parameter of a block.</summary>
@@ -82,19 +90,34 @@ internal static unsafe partial class RowNorm
         ref readonly BackwardWork<T> work = ref *(BackwardWork<T>*)state;
         for (nint unit = start; unit < end; unit++)
         {
-            nint block = unit / work.Layout.Period, place = unit % work.Layout.Period;
-            int first = (int)work.Layout.FirstParameter(place), count = (int)work.Layout.GroupParameters;
-            double* sums = work.Sums + block * work.Stride;
-            Span<double> weights = work.WeightSums == 0 ? [] : new Span<double>(sums + first, count);
-            Span<double> biases = work.BiasSums == 0 ? [] : new Span<double>(sums + work.WeightSums + first, count);
+            nint block = unit / work.Layout.Period, place = unit % work.Layout.Period, first = work.Layout.FirstParameter(place);
+            int count = (int)work.Layout.GroupParameters;
+            double* weightSums = work.WeightSums == null ? null : work.WeightSums + block * work.Stride + first;
+            double* biasSums = work.BiasSums == null ? null : work.BiasSums + block * work.Stride + first;
+            Span<double> weights = weightSums == null ? [] : new Span<double>(weightSums, count), biases = biasSums == null ? [] : new Span<double>(biasSums, count);
             weights.Clear();
             biases.Clear();
-            for (nint period = block * work.BlockLength; period < Math.Min((block + 1) * work.BlockLength, work.Periods); period++)
+            nint firstPeriod = block * work.BlockLength, endPeriod = Math.Min(firstPeriod + work.BlockLength, work.Periods);
+            if (typeof(T) == typeof(float) && work.Layout.Length >= LeastFloatLength)
+            {
+                ref readonly BackwardWork<float> floats = ref *(BackwardWork<float>*)state;
+                if (work.Layout.Run == 1)
+                {
+                    BackwardElementwise(in floats, place, firstPeriod, endPeriod, weightSums, biasSums);
+                    continue;
+                }
+                for (nint period = firstPeriod; period < endPeriod; period++)
+                    BackwardRuns(in floats, period * work.Layout.Period + place, weightSums, biasSums);
+                continue;
+            }
+            for (nint period = firstPeriod; period < endPeriod; period++)
             {
                 nint g = period * work.Layout.Period + place;
                 BackwardGroup(in *work.Dy, in *work.X, ref *work.Dx, g, in work.Layout, in work.Statistics[g], in *work.Weight, weights, biases);
             }
         }
+        if (work.Stream.Wanted)
+            Streaming.Fence();
     }
 
     /// <summary>Recovers the input less its mean from the output: (y - bias) / weight / rstd.</summary>
@@ -231,10 +254,5 @@ internal static unsafe partial class RowNorm
             double w = Unsafe.IsNullRef(in weight) ? runWeight : Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in weight), i));
             Unsafe.Add(ref dx, i) = Elements.FromDouble<T>((g * w - mean - n * meanProduct) * group.Rstd);
         }
-    }
-
-    private static void Add(Span<double> sums, ReadOnlySpan<double> terms)
-    {
-        TensorPrimitives.Add(sums, terms, sums);
     }
 }

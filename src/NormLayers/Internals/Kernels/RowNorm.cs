@@ -53,9 +53,7 @@ internal static unsafe partial class RowNorm
         fixed (GroupStatistics* ps = statistics)
         {
             var work = new ForwardWork<T> { X = px, Y = py, Weight = pw, Bias = pb, Statistics = ps, Layout = layout, Eps = eps, GroupThreads = 1 };
-            // In place the line is in the cache already.
-            if (px != py)
-                work.Stream = Streaming.For<T>(layout.Groups * layout.Length, layout.Length);
+            work.Stream = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: px == py);
             if (layout.Groups >= threads)
             {
                 Partition.Run(layout.Groups, threads, &ForwardGroups<T>, &work);
@@ -88,40 +86,45 @@ internal static unsafe partial class RowNorm
     private static void ForwardGroups<T>(void* state, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
     {
         ref readonly ForwardWork<T> work = ref *(ForwardWork<T>*)state;
+        nint length = work.Layout.Length;
+        ApplyWork<T> apply = default;
+        apply.Run = work.Weight == null && work.Bias == null ? 1 : work.Layout.Run;
+        apply.Stream = work.Stream;
         for (nint g = start; g < end; g++)
         {
-            nint length = work.Layout.Length, first = work.Layout.FirstParameter(g);
-            T* x = work.X + g * length;
-            var group = new GroupStatistics(Moments.Of(in *x, length, work.GroupThreads), work.Eps);
+            nint first = work.Layout.FirstParameter(g);
+            apply.X = work.X + g * length;
+            apply.Y = work.Y + g * length;
+            apply.Weight = work.Weight == null ? null : work.Weight + first;
+            apply.Bias = work.Bias == null ? null : work.Bias + first;
+            Moments moments = Moments.Of(in *apply.X, length, work.GroupThreads);
+            var group = new GroupStatistics(in moments, work.Eps);
             if (work.Statistics != null)
                 work.Statistics[g] = group;
-            var apply = new ApplyWork<T>
-            {
-                X = x,
-                Y = work.Y + g * length,
-                Weight = work.Weight == null ? null : work.Weight + first,
-                Bias = work.Bias == null ? null : work.Bias + first,
-                Run = work.Weight == null && work.Bias == null ? 1 : work.Layout.Run,
-                Stream = work.Stream,
-                Scale = new GroupScale<T>(in group),
-            };
-            Partition.Run(length, work.GroupThreads, &Apply<T>, &apply);
+            apply.Scale.Set(in group);
+            if (work.GroupThreads == 1)
+                Apply(in apply, 0, length);
+            else
+                Partition.Run(length, work.GroupThreads, &Apply<T>, &apply);
         }
         if (work.Stream.Wanted)
             Streaming.Fence();
     }
 
     private static void Apply<T>(void* state, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
+        => Apply(in *(ApplyWork<T>*)state, start, end);
+
+    private static void Apply<T>(in ApplyWork<T> work, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
     {
-        ref readonly ApplyWork<T> work = ref *(ApplyWork<T>*)state;
         if (work.Run == 1)
         {
             work.Scale.ApplyElementwise(in work.X[start], ref work.Y[start], end - start, in Offset(in *work.Weight, start), in Offset(in *work.Bias, start), work.Stream);
             return;
         }
-        for (nint i = start; i < end;)
+        nint p = start / work.Run, runEnd = (p + 1) * work.Run;
+        for (nint i = start; i < end; p++, runEnd += work.Run)
         {
-            nint p = i / work.Run, length = Math.Min((p + 1) * work.Run, end) - i;
+            nint length = Math.Min(runEnd, end) - i;
             T w = work.Weight == null ? T.One : work.Weight[p], b = work.Bias == null ? T.NegativeZero : work.Bias[p];
             work.Scale.ApplyScalar(in work.X[i], ref work.Y[i], length, w, b, work.Stream);
             i += length;
@@ -134,25 +137,26 @@ internal static unsafe partial class RowNorm
 }
 
 /// <summary>The mean of a group in two parts and its 1/deviation in the element type, ready to be applied to the group's elements.</summary>
-internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee754<T>
+internal struct GroupScale<T> where T : unmanaged, IFloatingPointIeee754<T>
 {
-    private readonly GroupStatistics exact;
-    private readonly T hi;
-    private readonly T lo;
-    private readonly T rstd;
-    private readonly bool ordinary;
+    private GroupStatistics exact;
+    private T hi;
+    private T lo;
+    private T rstd;
+    private bool ordinary;
 
-    internal GroupScale(in GroupStatistics group)
+    internal void Set(in GroupStatistics group)
     {
-        exact = group;
         ordinary = group.Scale == 1 && Elements.IsOrdinary<T>(group.ScaledRstd);
         hi = Elements.FromDouble<T>(group.ScaledMean);
         lo = Elements.FromDouble<T>((group.ScaledMean - Elements.ToDouble(hi)) + group.ScaledMeanLow);
         rstd = Elements.FromDouble<T>(group.ScaledRstd);
+        if (!ordinary)
+            exact = group;
     }
 
     /// <summary>y[i] = ((x[i] - hi) - lo) · rstd · weight[i] + bias[i]; a null reference for either leaves its step out.</summary>
-    internal void ApplyElementwise(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, Streaming stream)
+    internal readonly void ApplyElementwise(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, Streaming stream)
     {
         bool scaled = !Unsafe.IsNullRef(in weight), shifted = !Unsafe.IsNullRef(in bias);
         if (!ordinary)
@@ -168,7 +172,7 @@ internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee75
     }
 
     /// <summary>y[i] = ((x[i] - hi) - lo) · rstd · weight + bias: the same operations with one weight and one bias for the run.</summary>
-    internal void ApplyScalar(ref readonly T x, ref T y, nint length, T weight, T bias, Streaming stream)
+    internal readonly void ApplyScalar(ref readonly T x, ref T y, nint length, T weight, T bias, Streaming stream)
     {
         if (!ordinary)
             ApplyInDouble(in x, ref y, length, in weight, in bias, 0);
@@ -176,40 +180,58 @@ internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee75
             Apply<One, One>(in x, ref y, length, in weight, in bias, stream);
     }
 
-    private void Apply<TWeight, TBias>(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, Streaming stream)
+    private readonly void Apply<TWeight, TBias>(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, Streaming stream)
         where TWeight : struct, IParameter
         where TBias : struct, IParameter
     {
-        nint i = stream.Wanted ? Streaming.Head(ref y, length) : 0;
-        if (i > 0)
-            ApplyOneByOne<TWeight, TBias>(in x, ref y, 0, i, in weight, in bias);
-
-        Vector512<T> his = Vector512.Create(hi), los = Vector512.Create(lo), rstds = Vector512.Create(rstd);
-        for (; i <= length - Vector512<T>.Count; i += Vector512<T>.Count)
+        if (length < Vector512<T>.Count)
         {
-            Vector512<T> v = (Vector512.LoadUnsafe(in x, (nuint)i) - his - los) * rstds;
-            if (TWeight.Present)
-                v *= TWeight.Load(in weight, i);
-            if (TBias.Present)
-                v += TBias.Load(in bias, i);
+            ApplyOneByOne<TWeight, TBias>(in x, ref y, length, in weight, in bias);
+            return;
+        }
+        Vector512<T> his = Vector512.Create(hi), los = Vector512.Create(lo), rstds = Vector512.Create(rstd);
+        // The last vector may overlap the one before it, and in place its elements are needed as they were.
+        nint end = length - Vector512<T>.Count;
+        Vector512<T> last = Of<TWeight, TBias>(in x, end, in weight, in bias, his, los, rstds);
+        nint i = 0;
+        if (stream.Wanted)
+        {
+            i = Streaming.Head(ref y, length);
+            if (i > 0)
+                Of<TWeight, TBias>(in x, 0, in weight, in bias, his, los, rstds).StoreUnsafe(ref y);
+        }
+        for (; i <= end; i += Vector512<T>.Count)
+        {
+            Vector512<T> v = Of<TWeight, TBias>(in x, i, in weight, in bias, his, los, rstds);
+            // The next group's elements, while this one's are written: the sums need not wait for them, and processors stop reading ahead at the end of a page.
+            Streaming.Prefetch(in x, i + stream.Ahead);
             if (stream.Wanted)
-            {
-                // The next group's elements, while this one's are written: processors stop reading ahead at the end of a page.
-                Streaming.Prefetch(in x, i + stream.Ahead);
                 Streaming.Store(v, ref y, i);
-            }
             else
                 v.StoreUnsafe(ref y, (nuint)i);
         }
         if (i < length)
-            ApplyOneByOne<TWeight, TBias>(in x, ref y, i, length, in weight, in bias);
+            last.StoreUnsafe(ref y, (nuint)end);
     }
 
-    private void ApplyOneByOne<TWeight, TBias>(ref readonly T x, ref T y, nint start, nint end, ref readonly T weight, ref readonly T bias)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<T> Of<TWeight, TBias>(ref readonly T x, nint i, ref readonly T weight, ref readonly T bias, Vector512<T> his, Vector512<T> los, Vector512<T> rstds)
         where TWeight : struct, IParameter
         where TBias : struct, IParameter
     {
-        for (nint i = start; i < end; i++)
+        Vector512<T> v = (Vector512.LoadUnsafe(in x, (nuint)i) - his - los) * rstds;
+        if (TWeight.Present)
+            v *= TWeight.Load(in weight, i);
+        if (TBias.Present)
+            v += TBias.Load(in bias, i);
+        return v;
+    }
+
+    private readonly void ApplyOneByOne<TWeight, TBias>(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias)
+        where TWeight : struct, IParameter
+        where TBias : struct, IParameter
+    {
+        for (nint i = 0; i < length; i++)
         {
             T v = (Unsafe.Add(ref Unsafe.AsRef(in x), i) - hi - lo) * rstd;
             if (TWeight.Present)
@@ -221,7 +243,7 @@ internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee75
     }
 
     /// <summary>The same formula in double on scaled values, for groups at the ends of the element type's range and for NaN.</summary>
-    private void ApplyInDouble(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, nint affineStride)
+    private readonly void ApplyInDouble(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, nint affineStride)
     {
         for (nint i = 0; i < length; i++)
         {
