@@ -37,7 +37,7 @@ internal readonly unsafe partial struct Moments
     /// <summary>A power of two: 1 but for doubles whose squares leave the range of double.</summary>
     internal readonly double Scale;
 
-    private Moments(double mean, double meanLow, double variance, double scale = 1)
+    internal Moments(double mean, double meanLow, double variance, double scale = 1)
         => (Mean, MeanLow, Variance, Scale) = (mean, meanLow, variance, scale);
 
     /// <summary>1/sqrt(variance + eps) for the values x · Scale.</summary>
@@ -117,7 +117,7 @@ internal readonly unsafe partial struct Moments
         => typeof(T) == typeof(float) && inFloat ? OfFloatBlock(in Unsafe.As<T, float>(ref Unsafe.AsRef(in x)), n) : OfBlock(in x, n);
 
     /// <summary>Adds a block of <paramref name="length"/> elements to the moments of the <paramref name="count"/> before it.</summary>
-    private static void Merge(ref DoubleDouble mean, ref double squares, nint count, DoubleDouble blockMean, double blockSquares, nint length)
+    internal static void Merge(ref DoubleDouble mean, ref double squares, nint count, DoubleDouble blockMean, double blockSquares, nint length)
     {
         if (count == 0)
         {

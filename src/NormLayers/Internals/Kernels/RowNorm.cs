@@ -101,7 +101,7 @@ internal static unsafe partial class RowNorm
             var group = new GroupStatistics(in moments, work.Eps);
             if (work.Statistics != null)
                 work.Statistics[g] = group;
-            apply.Scale.Set(in group);
+            apply.Scale = new GroupScale<T>(in group);
             if (work.GroupThreads == 1)
                 Apply(in apply, 0, length);
             else
@@ -137,15 +137,24 @@ internal static unsafe partial class RowNorm
 }
 
 /// <summary>The mean of a group in two parts and its 1/deviation in the element type, ready to be applied to the group's elements.</summary>
-internal struct GroupScale<T> where T : unmanaged, IFloatingPointIeee754<T>
+internal readonly struct GroupScale<T> where T : unmanaged, IFloatingPointIeee754<T>
 {
-    private GroupStatistics exact;
-    private T hi;
-    private T lo;
-    private T rstd;
-    private bool ordinary;
+    private readonly GroupStatistics exact;
+    private readonly T hi;
+    private readonly T lo;
+    private readonly T rstd;
+    private readonly bool ordinary;
 
-    internal void Set(in GroupStatistics group)
+    /// <summary>Whether the arithmetic may run in the element type.</summary>
+    internal bool Ordinary => ordinary;
+
+    internal T Hi => hi;
+
+    internal T Lo => lo;
+
+    internal T Rstd => rstd;
+
+    internal GroupScale(in GroupStatistics group)
     {
         ordinary = group.Scale == 1 && Elements.IsOrdinary<T>(group.ScaledRstd);
         hi = Elements.FromDouble<T>(group.ScaledMean);
@@ -156,7 +165,7 @@ internal struct GroupScale<T> where T : unmanaged, IFloatingPointIeee754<T>
     }
 
     /// <summary>y[i] = ((x[i] - hi) - lo) · rstd · weight[i] + bias[i]; a null reference for either leaves its step out.</summary>
-    internal readonly void ApplyElementwise(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, Streaming stream)
+    internal void ApplyElementwise(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, Streaming stream)
     {
         bool scaled = !Unsafe.IsNullRef(in weight), shifted = !Unsafe.IsNullRef(in bias);
         if (!ordinary)
@@ -172,7 +181,7 @@ internal struct GroupScale<T> where T : unmanaged, IFloatingPointIeee754<T>
     }
 
     /// <summary>y[i] = ((x[i] - hi) - lo) · rstd · weight + bias: the same operations with one weight and one bias for the run.</summary>
-    internal readonly void ApplyScalar(ref readonly T x, ref T y, nint length, T weight, T bias, Streaming stream)
+    internal void ApplyScalar(ref readonly T x, ref T y, nint length, T weight, T bias, Streaming stream)
     {
         if (!ordinary)
             ApplyInDouble(in x, ref y, length, in weight, in bias, 0);
@@ -180,7 +189,7 @@ internal struct GroupScale<T> where T : unmanaged, IFloatingPointIeee754<T>
             Apply<One, One>(in x, ref y, length, in weight, in bias, stream);
     }
 
-    private readonly void Apply<TWeight, TBias>(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, Streaming stream)
+    private void Apply<TWeight, TBias>(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, Streaming stream)
         where TWeight : struct, IParameter
         where TBias : struct, IParameter
     {
@@ -227,7 +236,7 @@ internal struct GroupScale<T> where T : unmanaged, IFloatingPointIeee754<T>
         return v;
     }
 
-    private readonly void ApplyOneByOne<TWeight, TBias>(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias)
+    private void ApplyOneByOne<TWeight, TBias>(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias)
         where TWeight : struct, IParameter
         where TBias : struct, IParameter
     {
@@ -243,7 +252,7 @@ internal struct GroupScale<T> where T : unmanaged, IFloatingPointIeee754<T>
     }
 
     /// <summary>The same formula in double on scaled values, for groups at the ends of the element type's range and for NaN.</summary>
-    private readonly void ApplyInDouble(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, nint affineStride)
+    private void ApplyInDouble(ref readonly T x, ref T y, nint length, ref readonly T weight, ref readonly T bias, nint affineStride)
     {
         for (nint i = 0; i < length; i++)
         {
