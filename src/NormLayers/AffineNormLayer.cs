@@ -13,20 +13,21 @@ namespace NormLayers;
 /// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
 public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
 {
-    private readonly Lock gate = new();
-
     private protected AffineNormLayer(string name, double eps)
         : base(name)
         => Eps = eps;
 
-    /// <summary>Added to the variance under the root.</summary>
+    /// <summary>What threads pass to change the parameters' gradients and the buffers.</summary>
+    private protected Lock Gate { get; } = new();
+
+    /// <summary>Added to the variance (RMSNorm: to the mean square) under the root.</summary>
     public double Eps { get; }
 
     /// <summary>The factors, ones at first; null where the layer was made without.</summary>
-    public Parameter<T>? Weight { get; private protected init; }
+    public Parameter<T>? Weight { get; private protected set; }
 
     /// <summary>The summands, zeros at first; null where the layer was made without.</summary>
-    public Parameter<T>? Bias { get; private protected init; }
+    public Parameter<T>? Bias { get; private protected set; }
 
     /// <inheritdoc/>
     public sealed override IReadOnlyList<Parameter<T>> Parameters => (Weight, Bias) switch
@@ -37,11 +38,11 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
     };
 
     /// <inheritdoc/>
-    public sealed override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination)
+    public override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination)
         => Functional.RowForward(input, LayoutOf(input), Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Eps, destination, [], MaxThreads);
 
     /// <inheritdoc/>
-    public sealed override Tensor<T> Forward(Tensor<T> input, out ForwardPass<T> pass, PassMemory keep = PassMemory.Input)
+    public override Tensor<T> Forward(Tensor<T> input, out ForwardPass<T> pass, PassMemory keep = PassMemory.Input)
     {
         ArgumentNullException.ThrowIfNull(input);
         RowLayout layout = LayoutOf(input.AsReadOnlyTensorSpan());
@@ -55,14 +56,14 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
     }
 
     /// <inheritdoc/>
-    public sealed override void Backward(in ReadOnlyTensorSpan<T> gradOutput, ForwardPass<T> pass, in TensorSpan<T> gradInput)
+    public override void Backward(in ReadOnlyTensorSpan<T> gradOutput, ForwardPass<T> pass, in TensorSpan<T> gradInput)
     {
         (Tensor<T> input, GroupStatistics[] statistics) = Recover(pass);
-        Functional.RowBackward(gradOutput, input.AsReadOnlyTensorSpan(), pass.Layout, statistics, Functional.OrNone(Weight?.Value), gradInput, GradOf(Weight), GradOf(Bias), gate, MaxThreads);
+        Functional.RowBackward(gradOutput, input.AsReadOnlyTensorSpan(), pass.Layout, statistics, Functional.OrNone(Weight?.Value), gradInput, GradOf(Weight), GradOf(Bias), Gate, MaxThreads);
     }
 
     /// <inheritdoc/>
-    public sealed override Tensor<T> Jvp(ForwardPass<T> pass, Tensor<T>? inputTangent, Tensor<T>? weightTangent = null, Tensor<T>? biasTangent = null)
+    public override Tensor<T> Jvp(ForwardPass<T> pass, Tensor<T>? inputTangent, Tensor<T>? weightTangent = null, Tensor<T>? biasTangent = null)
     {
         (Tensor<T> input, GroupStatistics[] statistics) = Recover(pass);
         CheckTangent(weightTangent, Weight, nameof(weightTangent));
@@ -73,7 +74,7 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
     }
 
     /// <inheritdoc/>
-    public sealed override SecondOrderGradients<T> DoubleBackward(Tensor<T> gradOutput, ForwardPass<T> pass, Tensor<T>? gradGradInput, Tensor<T>? gradGradWeight = null, Tensor<T>? gradGradBias = null)
+    public override SecondOrderGradients<T> DoubleBackward(Tensor<T> gradOutput, ForwardPass<T> pass, Tensor<T>? gradGradInput, Tensor<T>? gradGradWeight = null, Tensor<T>? gradGradBias = null)
     {
         ArgumentNullException.ThrowIfNull(gradOutput);
         (Tensor<T> input, GroupStatistics[] statistics) = Recover(pass);
@@ -81,12 +82,15 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
         CheckTangent(gradGradBias, Bias, nameof(gradGradBias));
         var result = new SecondOrderGradients<T>(Tensor.CreateFromShapeUninitialized<T>(input.Lengths), Tensor.CreateFromShapeUninitialized<T>(input.Lengths));
         Functional.RowDoubleBackward(gradOutput.AsReadOnlyTensorSpan(), input.AsReadOnlyTensorSpan(), pass.Layout, statistics, Functional.OrNone(Weight?.Value),
-            Functional.OrNone(gradGradInput), Functional.OrNone(gradGradWeight), Functional.OrNone(gradGradBias), result.GradOutput.AsTensorSpan(), result.Input.AsTensorSpan(), GradOf(Weight), gate);
+            Functional.OrNone(gradGradInput), Functional.OrNone(gradGradWeight), Functional.OrNone(gradGradBias), result.GradOutput.AsTensorSpan(), result.Input.AsTensorSpan(), GradOf(Weight), Gate);
         return result;
     }
 
     /// <summary>Checks an input's shape and cuts it into groups.</summary>
     private protected abstract RowLayout LayoutOf(in ReadOnlyTensorSpan<T> input);
+
+    /// <summary>Whether a pass with a layout may be this layer's, which has a layout of its own for the pass's tensor.</summary>
+    private protected virtual bool Makes(in RowLayout own, in RowLayout pass) => own == pass;
 
     private static TensorSpan<T> GradOf(Parameter<T>? parameter) => parameter is null ? default : parameter.Grad.AsTensorSpan();
 
@@ -104,7 +108,7 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
     private (Tensor<T> Input, GroupStatistics[] Statistics) Recover(ForwardPass<T> pass)
     {
         ArgumentNullException.ThrowIfNull(pass);
-        if (LayoutOf(pass.Kept.AsReadOnlyTensorSpan()) != pass.Layout)
+        if (!Makes(LayoutOf(pass.Kept.AsReadOnlyTensorSpan()), pass.Layout))
             throw new ArgumentException($"Expected a pass of {this}, got one of a layer that groups {Layout.Text(pass.Kept.Lengths)} otherwise.", nameof(pass));
         if (pass.Memory == PassMemory.Input)
             return (pass.Kept, pass.SavedStatistics);
@@ -123,7 +127,7 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
             => ref parameter is null ? ref Unsafe.NullRef<T>() : ref MemoryMarshal.GetReference(parameter.Elements);
     }
 
-    private void CheckRecoverable()
+    private protected void CheckRecoverable()
     {
         // Ten bits: (y - bias) / weight has the rounding error of y, which grows with |bias| / |weight|.
         const double MostBiasPerWeight = 1024;

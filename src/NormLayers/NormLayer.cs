@@ -67,6 +67,16 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
         }
     }
 
+    /// <summary>Whether the layer is in training mode, as new layers are. Only layers with running statistics read it.</summary>
+    public bool Training { get; private set; } = true;
+
+    /// <summary>Sets the training mode: layers with running statistics take the batch's statistics and track them.</summary>
+    /// <param name="mode">False for evaluation mode, as <see cref="Eval"/>.</param>
+    public void Train(bool mode = true) => Training = mode;
+
+    /// <summary>Sets the evaluation mode: layers with running statistics use these and leave them as they are.</summary>
+    public void Eval() => Train(false);
+
     /// <summary>Applies the layer.</summary>
     /// <param name="input">The input, any strides.</param>
     /// <returns>A new row-major tensor of the input's shape.</returns>
@@ -144,46 +154,70 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
             parameter.ZeroGrad();
     }
 
-    /// <summary>The parameters under PyTorch's names. The tensors are the layer's own, not copies.</summary>
+    /// <summary>The parameters and then the buffers (running statistics) under PyTorch's names. The tensors are the layer's own, not copies.</summary>
     /// <returns>A new state dict.</returns>
     public StateDict StateDict()
     {
         var state = new StateDict();
-        foreach (Parameter<T> parameter in Parameters)
-            state.Add(parameter.Name, parameter.Value);
+        foreach ((string name, Tensor<T> value) in State())
+            state.Add(name, value);
+        if (BatchCounter is { } counter)
+            state.Add(BatchCounterName, counter);
         return state;
     }
 
-    /// <summary>Copies a state dict into the parameters, strictly: all names and shapes must fit, or nothing is loaded.</summary>
-    /// <param name="state">The state, its element types <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>; each value is rounded to <typeparamref name="T"/> as PyTorch does.</param>
+    /// <summary>Copies a state dict into the parameters and buffers, strictly: all names and shapes must fit, or nothing is loaded.</summary>
+    /// <param name="state">The state, its element types <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>; each value is rounded to <typeparamref name="T"/> as PyTorch does.
+    /// <c>num_batches_tracked</c> is of <see cref="long"/>; where a layer has it and the state has not, it keeps its value, as in PyTorch for states that carry no version.</param>
     /// <exception cref="StateDictException">Keys are missing or unexpected, or sizes or types differ; it lists them all.</exception>
-    public void LoadStateDict(StateDict state)
+    public virtual void LoadStateDict(StateDict state)
     {
         ArgumentNullException.ThrowIfNull(state);
         var missing = new List<string>();
         var mismatches = new List<string>();
         var unexpected = new List<string>(state.Keys);
-        var sources = new List<Tensor<T>>();
-        foreach (Parameter<T> parameter in Parameters)
+        var copies = new List<(Tensor<T> Source, Tensor<T> Target)>();
+        foreach ((string name, Tensor<T> target) in State())
         {
-            if (!state.TryGetValue(parameter.Name, out IReadOnlyTensor? tensor))
+            if (!state.TryGetValue(name, out IReadOnlyTensor? tensor))
             {
-                missing.Add(parameter.Name);
+                missing.Add(name);
                 continue;
             }
-            unexpected.Remove(parameter.Name);
-            if (!tensor.Lengths.SequenceEqual(parameter.Value.Lengths))
-                mismatches.Add($"size mismatch for {parameter.Name}: expected shape {Layout.Text(parameter.Value.Lengths)}, got {Layout.Text(tensor.Lengths)}");
+            unexpected.Remove(name);
+            if (!tensor.Lengths.SequenceEqual(target.Lengths))
+                mismatches.Add($"size mismatch for {name}: expected shape {Layout.Text(target.Lengths)}, got {Layout.Text(tensor.Lengths)}");
             else if (TensorConversion.ToElements<T>(tensor) is { } converted)
-                sources.Add(converted);
+                copies.Add((converted, target));
             else
-                mismatches.Add($"type mismatch for {parameter.Name}: expected floating-point elements, got {tensor.GetType().GenericTypeArguments[0].Name}");
+                mismatches.Add($"type mismatch for {name}: expected floating-point elements, got {ElementName(tensor)}");
+        }
+        Tensor<long>? count = null;
+        if (BatchCounter is not null && state.TryGetValue(BatchCounterName, out IReadOnlyTensor? counter))
+        {
+            unexpected.Remove(BatchCounterName);
+            count = counter as Tensor<long>;
+            if (counter.FlattenedLength != 1 || counter.Rank != 1)
+                mismatches.Add($"size mismatch for {BatchCounterName}: expected a scalar (shape [] or [1]), got {Layout.Text(counter.Lengths)}");
+            else if (count is null)
+                mismatches.Add($"type mismatch for {BatchCounterName}: expected Int64, got {ElementName(counter)}");
         }
         if (missing.Count + mismatches.Count + unexpected.Count > 0)
             throw new StateDictException(ToString()!, missing, unexpected, mismatches);
-        for (int i = 0; i < sources.Count; i++)
-            sources[i].CopyTo(Parameters[i].Value);
+        foreach ((Tensor<T> source, Tensor<T> target) in copies)
+            source.CopyTo(target);
+        count?.CopyTo(BatchCounter!);
+
+        static string ElementName(IReadOnlyTensor tensor) => tensor.GetType().GenericTypeArguments[0].Name;
     }
+
+    /// <summary>What a state dict holds of the element type, in PyTorch's order: parameters before buffers.</summary>
+    private protected virtual IEnumerable<(string Name, Tensor<T> Value)> State() => Parameters.Select(static parameter => (parameter.Name, parameter.Value));
+
+    /// <summary>The buffer <c>num_batches_tracked</c>, of shape [1], which a state dict holds last; null where the layer has none.</summary>
+    private protected virtual Tensor<long>? BatchCounter => null;
+
+    private const string BatchCounterName = "num_batches_tracked";
 
     /// <summary>Throws unless a Python call's device and dtype are what this layer is.</summary>
     private protected static void CheckFactory(PythonArguments arguments)

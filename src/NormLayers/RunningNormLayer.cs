@@ -1,0 +1,102 @@
+using System.Numerics.Tensors;
+using NormLayers.Internals;
+
+namespace NormLayers;
+
+/// <summary>
+/// A layer with a weight and a bias per channel that may keep running statistics of what it has seen in training, and use
+/// them in evaluation mode: PyTorch's <c>_NormBase</c>, of which batch and instance normalization are made.
+/// </summary>
+/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <remarks>
+/// In training mode with tracking, a forward pass changes the buffers: <c>new = (1 - momentum) * old + momentum * statistic</c>
+/// with the <b>unbiased</b> variance. Several threads may call it at once; the buffers then depend on the order of the calls.
+/// </remarks>
+public abstract class RunningNormLayer<T> : AffineNormLayer<T> where T : unmanaged
+{
+    private readonly RunningArguments arguments;
+
+    private protected RunningNormLayer(string name, in RunningArguments arguments)
+        : base(name, arguments.Eps)
+    {
+        nint channels = CheckFeatures(arguments.NumFeatures);
+        (this.arguments, NumFeatures) = (arguments, channels);
+        if (arguments.Affine)
+        {
+            Weight = new Parameter<T>("weight", [channels], Elements.FromDouble<T>(1));
+            Bias = new Parameter<T>("bias", [channels], Elements.FromDouble<T>(0));
+        }
+        if (arguments.TrackRunningStats)
+        {
+            RunningMean = Tensor.CreateFromShape<T>([channels]);
+            RunningVar = Tensor.CreateFromShape<T>([channels]);
+            NumBatchesTracked = Tensor.CreateFromShape<long>([1]);
+            ResetRunningStats();
+        }
+    }
+
+    /// <summary>The number of channels.</summary>
+    public nint NumFeatures { get; private set; }
+
+    /// <summary>The share of a new statistic in a running one; null stands for batch normalization's cumulative average, 1 / <see cref="NumBatchesTracked"/>.</summary>
+    public double? Momentum => arguments.Momentum is { } momentum ? momentum.Value : null;
+
+    /// <summary>Whether the layer has a weight and a bias.</summary>
+    public bool Affine => arguments.Affine;
+
+    /// <summary>Whether the layer has running statistics.</summary>
+    public bool TrackRunningStats => arguments.TrackRunningStats;
+
+    /// <summary>The buffer <c>running_mean</c>, zeros at first; null without tracking.</summary>
+    public Tensor<T>? RunningMean { get; private set; }
+
+    /// <summary>The buffer <c>running_var</c>, ones at first; null without tracking.</summary>
+    public Tensor<T>? RunningVar { get; private set; }
+
+    /// <summary>The buffer <c>num_batches_tracked</c>, of shape [1], zero at first; null without tracking. Instance normalization has it and never counts, as in PyTorch.</summary>
+    public Tensor<long>? NumBatchesTracked { get; private set; }
+
+    /// <summary>Sets the running mean to zeros, the running variance to ones and the count of batches to zero.</summary>
+    public void ResetRunningStats()
+    {
+        RunningMean?.Clear();
+        RunningVar?.Fill(Elements.FromDouble<T>(1));
+        NumBatchesTracked?.Clear();
+    }
+
+    /// <summary>Resets the running statistics, and sets the weight to ones and the bias to zeros.</summary>
+    public void ResetParameters()
+    {
+        ResetRunningStats();
+        Weight?.Value.Fill(Elements.FromDouble<T>(1));
+        Bias?.Value.Clear();
+    }
+
+    /// <inheritdoc/>
+    public sealed override string ToString()
+        => $"{Name}({NumFeatures}, eps={arguments.Eps}, momentum={arguments.Momentum?.ToString() ?? PythonText.None}, affine={PythonText.Bool(Affine)}, track_running_stats={PythonText.Bool(TrackRunningStats)})";
+
+    private protected sealed override IEnumerable<(string Name, Tensor<T> Value)> State()
+        => RunningMean is null ? base.State() : base.State().Append(("running_mean", RunningMean)).Append(("running_var", RunningVar!));
+
+    private protected sealed override Tensor<long>? BatchCounter => NumBatchesTracked;
+
+    private static nint CheckFeatures(nint numFeatures)
+        => numFeatures >= 0 && numFeatures <= Array.MaxLength ? numFeatures
+            : throw new ArgumentOutOfRangeException(nameof(numFeatures), numFeatures, $"Expected zero to {Array.MaxLength} channels.");
+
+    /// <summary>The arguments of a Python call of a layer with these defaults.</summary>
+    private protected static RunningArguments ArgumentsOf(PythonCall call, string name, bool affine, bool trackRunningStats)
+    {
+        PythonArguments bound = call.Bind(name, "num_features", "eps", "momentum", "affine", "track_running_stats", "device", "dtype");
+        CheckFactory(bound);
+        return new RunningArguments(bound.Int("num_features"), bound.Float("eps", 1e-5), bound.OptionalFloat("momentum", 0.1), bound.Bool("affine", affine), bound.Bool("track_running_stats", trackRunningStats));
+    }
+}
+
+/// <summary>The constructor arguments of a <see cref="RunningNormLayer{T}"/>, numbers as they were written.</summary>
+internal readonly record struct RunningArguments(nint NumFeatures, PythonNumber Eps, PythonNumber? Momentum, bool Affine, bool TrackRunningStats)
+{
+    internal static RunningArguments Of(nint numFeatures, double eps, double? momentum, bool affine, bool trackRunningStats)
+        => new(numFeatures, eps, momentum is { } number ? (PythonNumber)number : null, affine, trackRunningStats);
+}
