@@ -8,7 +8,8 @@ namespace NormLayers;
 
 /// <summary>
 /// A layer that takes mean and variance over groups of elements and then applies a weight and a bias:
-/// <c>y = (x - E[x]) / sqrt(Var[x] + eps) * weight + bias</c>. The layers differ in how they cut their input into groups.
+/// <c>y = (x - E[x]) / sqrt(Var[x] + eps) * weight + bias</c>. The layers differ in how they cut their input into groups
+/// (and RMSNorm leaves the mean and the bias out).
 /// </summary>
 /// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
 public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged

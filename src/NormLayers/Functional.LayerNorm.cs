@@ -82,6 +82,12 @@ public static partial class Functional
     internal static RowLayout LayerNormLayout<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias)
     {
         Elements.CheckSupported<T>("LayerNorm");
+        return LastDimensions(input, normalizedShape, weight, bias, RowStatistic.MeanAndVariance);
+    }
+
+    /// <summary>Groups over the last dimensions of an input, with a parameter for each of a group's elements.</summary>
+    private static RowLayout LastDimensions<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, RowStatistic statistic)
+    {
         if (normalizedShape.Length == 0)
             throw new ArgumentException("Expected at least one dimension to normalize over, got [].", nameof(normalizedShape));
         CheckNormalizedParameter(weight, normalizedShape, nameof(weight));
@@ -89,7 +95,7 @@ public static partial class Functional
         if (input.Rank < normalizedShape.Length || !input.Lengths[^normalizedShape.Length..].SequenceEqual(normalizedShape))
             throw new ArgumentException($"Expected an input whose last dimensions are {Layout.Text(normalizedShape)} (the normalized shape), got shape {Layout.Text(input.Lengths)}.", nameof(input));
         nint length = Layout.Product(normalizedShape);
-        return new RowLayout(length == 0 ? 0 : input.FlattenedLength / length, length, 1, 1);
+        return new RowLayout(length == 0 ? 0 : input.FlattenedLength / length, length, 1, 1, statistic);
     }
 
     private static void CheckNormalizedParameter<T>(in ReadOnlyTensorSpan<T> parameter, ReadOnlySpan<nint> normalizedShape, string name)

@@ -11,23 +11,31 @@ namespace NormLayers;
 public readonly struct GroupStatistics
 {
     internal readonly double ScaledMean, ScaledMeanLow, ScaledRstd, Scale;
+    private readonly double scaledVariance;
 
-    internal GroupStatistics(in Moments moments, double eps)
+    internal GroupStatistics(in Moments moments, double eps, bool zeroDeviation = false)
     {
-        (ScaledMean, ScaledMeanLow, Scale) = (moments.Mean, moments.MeanLow, moments.Scale);
-        ScaledRstd = moments.ReciprocalDeviation(eps);
+        (ScaledMean, ScaledMeanLow, scaledVariance, Scale) = (moments.Mean, moments.MeanLow, moments.Variance, moments.Scale);
+        ScaledRstd = zeroDeviation && eps == 0 && moments.Variance == 0 ? 0 : moments.ReciprocalDeviation(eps);
     }
 
-    private GroupStatistics(double rstd) => (ScaledRstd, Scale) = (rstd, 1);
+    /// <summary>Statistics that are given: no element has a part in them.</summary>
+    internal GroupStatistics(double mean, double variance, double eps)
+        => (ScaledMean, scaledVariance, ScaledRstd, Scale) = (mean, variance, 1 / Math.Sqrt(variance + eps), 1);
 
-    /// <summary>E[x].</summary>
+    private GroupStatistics(double variance, double rstd) => (scaledVariance, ScaledRstd, Scale) = (variance, rstd, 1);
+
+    /// <summary>E[x]; 0 in RMSNorm.</summary>
     public double Mean => (ScaledMean + ScaledMeanLow) / Scale;
 
-    /// <summary>1 / sqrt(Var[x] + eps), with the biased variance.</summary>
+    /// <summary>Var[x], biased; E[x²] in RMSNorm.</summary>
+    public double Variance => scaledVariance / Scale / Scale;
+
+    /// <summary>1 / sqrt(Var[x] + eps), with the biased variance; 1 / sqrt(E[x²] + eps) in RMSNorm.</summary>
     public double Rstd => ScaledRstd * Scale;
 
     /// <summary>The statistics of the same values less their mean.</summary>
-    internal GroupStatistics Centered => new(Rstd);
+    internal GroupStatistics Centered => new(Variance, Rstd);
 
     /// <summary>(x - mean) · rstd.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

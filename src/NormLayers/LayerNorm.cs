@@ -44,16 +44,7 @@ public sealed class LayerNorm<T> : AffineNormLayer<T> where T : unmanaged
     public LayerNorm(ReadOnlySpan<nint> normalizedShape, double eps = 1e-5, bool elementwiseAffine = true, bool bias = true)
         : base("LayerNorm", eps)
     {
-        double elements = 1;
-        foreach (nint length in normalizedShape)
-        {
-            if (length < 0)
-                throw new ArgumentOutOfRangeException(nameof(normalizedShape), $"Expected lengths of zero or more, got {Layout.Text(normalizedShape)}.");
-            elements *= length;
-        }
-        if (elementwiseAffine && elements > Array.MaxLength)
-            throw new ArgumentOutOfRangeException(nameof(normalizedShape), $"Expected at most {Array.MaxLength} elements, got {Layout.Text(normalizedShape)}.");
-
+        Layout.CheckNormalizedShape(normalizedShape, elementwiseAffine);
         this.normalizedShape = normalizedShape.ToArray();
         (printedEps, ElementwiseAffine) = (eps, elementwiseAffine);
         if (elementwiseAffine)

@@ -31,9 +31,10 @@ public abstract class NormLayer
         return call.Name switch
         {
             "LayerNorm" => LayerNorm<T>.FromCall(call),
+            "RMSNorm" => RMSNorm<T>.FromCall(call),
             "GroupNorm" => GroupNorm<T>.FromCall(call),
             "LocalResponseNorm" => LocalResponseNorm<T>.FromCall(call),
-            _ => throw new FormatException($"Unknown layer '{call.Name}'; known are LayerNorm, GroupNorm and LocalResponseNorm."),
+            _ => throw new FormatException($"Unknown layer '{call.Name}'; known are LayerNorm, RMSNorm, GroupNorm and LocalResponseNorm."),
         };
     }
 }

@@ -20,6 +20,15 @@ public sealed class DocumentationTests
     }
 
     [Fact]
+    public void RMSNorm_RowOfTheDocs_GivesItsNumbers()
+    {
+        var norm = new RMSNorm<double>(4, eps: 0);
+        AssertRounded([0.2828, 0.5657, 0.8485, 1.6971], norm.Forward(Tensor.Create(Row, [1, 4]), out ForwardPass<double> pass));
+        AssertRounded([0.2772, -0.0113, -0.0170, -0.0339], norm.Backward(Tensor.Create([1.0, 0, 0, 0], [1, 4]), pass));
+        AssertRounded([0.2828, 0, 0, 0], norm.Weight!.Grad);
+    }
+
+    [Fact]
     public void GroupNorm_SampleOfTheDocs_GivesItsNumbers()
     {
         Tensor<double> x = Tensor.Create(Row, [1, 2, 2]);

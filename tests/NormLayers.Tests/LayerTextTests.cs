@@ -11,6 +11,8 @@ public sealed class LayerTextTests
         Assert.Equal("LayerNorm((5, 10, 10), eps=1e-05, elementwise_affine=True)", new LayerNorm<float>([5, 10, 10]).ToString());
         Assert.Equal("LayerNorm((10,), eps=0.001, elementwise_affine=False)", new LayerNorm<float>(10, 1e-3, elementwiseAffine: false).ToString());
         Assert.Equal("LayerNorm((10,), eps=1e-12, elementwise_affine=True)", new LayerNorm<float>(10, 1e-12, bias: false).ToString());
+        Assert.Equal("RMSNorm((10,), eps=None, elementwise_affine=True)", new RMSNorm<float>(10).ToString());
+        Assert.Equal("RMSNorm((2, 3), eps=1e-06, elementwise_affine=False)", new RMSNorm<double>([2, 3], 1e-6, elementwiseAffine: false).ToString());
         Assert.Equal("GroupNorm(3, 6, eps=1e-05, affine=True)", new GroupNorm<float>(3, 6).ToString());
         Assert.Equal("GroupNorm(1, 6, eps=1.0, affine=False)", new GroupNorm<double>(1, 6, 1, affine: false).ToString());
         Assert.Equal("LocalResponseNorm(2, alpha=0.0001, beta=0.75, k=1.0)", new LocalResponseNorm<float>(2).ToString());
@@ -21,6 +23,8 @@ public sealed class LayerTextTests
     [InlineData("LayerNorm((10,), eps=1e-05, elementwise_affine=False)")]
     [InlineData("LayerNorm((10,), eps=0, elementwise_affine=True)")]
     [InlineData("LayerNorm((), eps=1e-05, elementwise_affine=True)")]
+    [InlineData("RMSNorm((10,), eps=None, elementwise_affine=True)")]
+    [InlineData("RMSNorm((5, 10), eps=0, elementwise_affine=False)")]
     [InlineData("GroupNorm(3, 6, eps=1.5e-07, affine=True)")]
     [InlineData("GroupNorm(3, 6, eps=1e-05, affine=False)")]
     [InlineData("GroupNorm(3, 6, eps=1, affine=False)")]
@@ -36,6 +40,8 @@ public sealed class LayerTextTests
     [InlineData("nn.LayerNorm([5, 10, 10], eps=1e-6, bias=False)", "LayerNorm((5, 10, 10), eps=1e-06, elementwise_affine=True)")]
     [InlineData("torch.nn.LayerNorm(10)", "LayerNorm((10,), eps=1e-05, elementwise_affine=True)")]
     [InlineData("nn.LayerNorm(torch.Size([2, 3]), 1e-3, False)", "LayerNorm((2, 3), eps=0.001, elementwise_affine=False)")]
+    [InlineData("nn.RMSNorm([2, 3], 1e-3)", "RMSNorm((2, 3), eps=0.001, elementwise_affine=True)")]
+    [InlineData("torch.nn.RMSNorm(7, elementwise_affine=False, eps=None)", "RMSNorm((7,), eps=None, elementwise_affine=False)")]
     [InlineData("nn.GroupNorm(3, num_channels=6)", "GroupNorm(3, 6, eps=1e-05, affine=True)")]
     [InlineData("GroupNorm(num_channels=6, num_groups=3, affine=False, device='cpu', dtype=torch.float32)", "GroupNorm(3, 6, eps=1e-05, affine=False)")]
     [InlineData("nn.LayerNorm(4, device=None, dtype=None)", "LayerNorm((4,), eps=1e-05, elementwise_affine=True)")]
@@ -51,6 +57,10 @@ public sealed class LayerTextTests
         Assert.Equal(1e-6, layer.Eps);
         Assert.NotNull(layer.Weight);
         Assert.Null(layer.Bias);
+
+        var rms = Assert.IsType<RMSNorm<double>>(NormLayer.Parse<double>("RMSNorm(4)"));
+        Assert.Equal((1, Math.ScaleB(1, -52)), (rms.Parameters.Count, rms.Eps));
+        Assert.Equal(Math.ScaleB(1, -23), Assert.IsType<RMSNorm<float>>(NormLayer.Parse("RMSNorm(4, None)")).Eps);
 
         var group = Assert.IsType<GroupNorm<double>>(NormLayer.Parse<double>("GroupNorm(3, 6, affine=False, dtype=torch.float64)"));
         Assert.Equal((3, 6, 1e-5, false), (group.NumGroups, group.NumChannels, group.Eps, group.Affine));
@@ -70,6 +80,8 @@ public sealed class LayerTextTests
     [InlineData("LayerNorm(10, elementwise_affine=1)", "elementwise_affine")]
     [InlineData("LayerNorm(10, affine=True)", "affine")]
     [InlineData("LayerNorm(10, 1e-5, True, True, None, None, 7)", "at most 6")]
+    [InlineData("RMSNorm(10, bias=False)", "bias")]
+    [InlineData("RMSNorm(10, eps='x')", "a float or None")]
     [InlineData("GroupNorm(3)", "num_channels")]
     [InlineData("GroupNorm(3, 6.0)", "num_channels")]
     [InlineData("GroupNorm(3, 6, num_groups=3)", "num_groups")]

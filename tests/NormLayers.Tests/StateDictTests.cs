@@ -22,6 +22,8 @@ public sealed class StateDictTests
         AssertState(new LayerNorm<double>([2, 3]), ("weight", [2, 3]), ("bias", [2, 3]));
         AssertState(new LayerNorm<double>(4, bias: false), ("weight", [4]));
         AssertState(new LayerNorm<double>(4, elementwiseAffine: false));
+        AssertState(new RMSNorm<double>([2, 3]), ("weight", [2, 3]));
+        AssertState(new RMSNorm<double>(4, elementwiseAffine: false));
         AssertState(new GroupNorm<double>(3, 6), ("weight", [6]), ("bias", [6]));
         AssertState(new GroupNorm<double>(3, 6, affine: false));
         AssertState(new LocalResponseNorm<double>(5));

@@ -96,6 +96,9 @@ internal static class Elements
     internal static T FromDouble<T>(double value) where T : unmanaged
         => typeof(T) == typeof(float) ? Unsafe.BitCast<float, T>((float)value) : Unsafe.BitCast<double, T>(value);
 
+    /// <summary>The distance from 1 to the next number of the type that the arithmetic is in (Python's <c>torch.finfo(...).eps</c>).</summary>
+    internal static double MachineEpsilon<T>() => typeof(T) == typeof(double) ? 2.220446049250313e-16 : 1.1920928955078125e-07;
+
     /// <summary>
     /// Whether products of values up to a group's largest deviation and 1/deviation <paramref name="rstd"/> stay far inside the
     /// element type's range, so that the arithmetic may run in that type. False for NaN and infinity.

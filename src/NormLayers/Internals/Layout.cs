@@ -27,6 +27,21 @@ internal static class Layout
         return text.Append(']').ToString();
     }
 
+    /// <summary>Throws unless a layer over the last dimensions can have them as its shape, and parameters of that shape where it has any.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">A length is negative, or the parameters would have more elements than an array can hold.</exception>
+    internal static void CheckNormalizedShape(ReadOnlySpan<nint> normalizedShape, bool hasParameters)
+    {
+        double elements = 1;
+        foreach (nint length in normalizedShape)
+        {
+            if (length < 0)
+                throw new ArgumentOutOfRangeException(nameof(normalizedShape), $"Expected lengths of zero or more, got {Text(normalizedShape)}.");
+            elements *= length;
+        }
+        if (hasParameters && elements > Array.MaxLength)
+            throw new ArgumentOutOfRangeException(nameof(normalizedShape), $"Expected at most {Array.MaxLength} elements, got {Text(normalizedShape)}.");
+    }
+
     /// <summary>Throws unless the destination can take a result of the input's shape: same lengths, row-major, not over the input's memory except exactly on it.</summary>
     /// <exception cref="ArgumentException">It cannot.</exception>
     internal static void CheckDestination<TIn, T>(in ReadOnlyTensorSpan<TIn> input, in TensorSpan<T> destination, string name)

@@ -63,6 +63,13 @@ public sealed class GoldenCase
 
     public Tensor<T>? ReadOptional<T>(string tensor) where T : unmanaged => Has(tensor) ? Read<T>(tensor) : null;
 
+    /// <summary>The exact mean (zero for RMSNorm) and 1/deviation of each group.</summary>
+    public (double[] Mean, double[] Rstd) Statistics()
+    {
+        double[] rstd = Tensors.ToArray(Repeat(Read<double>(Has("rrms_f64") ? "rrms_f64" : "rstd_f64")));
+        return (Has("mean_f64") ? Tensors.ToArray(Repeat(Read<double>("mean_f64"))) : new double[rstd.Length], rstd);
+    }
+
     /// <summary>A tensor as PyTorch got it: the stored batch repeated, with the strides of the case.</summary>
     public Tensor<T> ReadInput<T>(string name = "input") where T : unmanaged
     {

@@ -14,6 +14,7 @@ internal static class GoldenRun
         NormLayer<T> layer = golden.Description.GetProperty("op").GetString() switch
         {
             "layer_norm" => new LayerNorm<T>(Shape(args.GetProperty("normalized_shape")), golden.Eps, weight || bias, bias),
+            "rms_norm" => new RMSNorm<T>(Shape(args.GetProperty("normalized_shape")), OptionalEps(args), weight),
             "group_norm" => new GroupNorm<T>(args.GetProperty("num_groups").GetInt32(), golden.Read<T>("input").Lengths[1], golden.Eps, weight || bias),
             "local_response_norm" => new LocalResponseNorm<T>(args.GetProperty("size").GetInt32(),
                 args.GetProperty("alpha").GetDouble(), args.GetProperty("beta").GetDouble(), args.GetProperty("k").GetDouble()),
@@ -25,6 +26,10 @@ internal static class GoldenRun
         layer.LoadStateDict(state);
         return layer;
     }
+
+    /// <summary>An eps that may be null.</summary>
+    public static double? OptionalEps(JsonElement args)
+        => args.TryGetProperty("eps", out JsonElement eps) && eps.ValueKind != JsonValueKind.Null ? eps.GetDouble() : null;
 
     public static nint[] Shape(JsonElement shape)
         => shape.ValueKind == JsonValueKind.Array ? [.. shape.EnumerateArray().Select(length => (nint)length.GetInt64())] : [(nint)shape.GetInt64()];

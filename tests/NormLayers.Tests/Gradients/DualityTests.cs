@@ -9,6 +9,7 @@ public abstract class DualityTests<T> where T : unmanaged, IBinaryFloatingPointI
 {
     [Theory]
     [InlineData("LayerNorm")]
+    [InlineData("RMSNorm")]
     [InlineData("GroupNorm")]
     [InlineData("LocalResponseNorm")]
     public void Backward_AndJvp_AreTransposes(string name)
@@ -19,7 +20,7 @@ public abstract class DualityTests<T> where T : unmanaged, IBinaryFloatingPointI
             var generator = new Generator(31);
             Operands<T> operands = norm.Make<T>(generator);
             T[] dy = generator.Values<T>(norm.Count), t = generator.Values<T>(norm.Count);
-            T[]? tWeight = norm.IsWindow ? null : generator.Values<T>(norm.Parameters()), tBias = norm.IsWindow ? null : generator.Values<T>(norm.Parameters());
+            T[]? tWeight = norm.IsWindow ? null : generator.Values<T>(norm.Parameters()), tBias = !norm.TakesBias ? null : generator.Values<T>(norm.Parameters());
 
             (double forward, double size) = Dot(dy, norm.Jvp(operands, t, tWeight, tBias));
             Gradients<T> gradients = norm.Backward(operands, dy);
@@ -32,6 +33,7 @@ public abstract class DualityTests<T> where T : unmanaged, IBinaryFloatingPointI
 
     [Theory]
     [InlineData("LayerNorm")]
+    [InlineData("RMSNorm")]
     [InlineData("GroupNorm")]
     [InlineData("LocalResponseNorm")]
     public void DoubleBackward_GradientOfGradOutput_IsTheJvpOfTheCotangents(string name)
@@ -41,7 +43,7 @@ public abstract class DualityTests<T> where T : unmanaged, IBinaryFloatingPointI
             var generator = new Generator(32);
             Operands<T> operands = norm.Make<T>(generator);
             T[] dy = generator.Values<T>(norm.Count), v = generator.Values<T>(norm.Count);
-            T[]? vWeight = norm.IsWindow ? null : generator.Values<T>(norm.Parameters()), vBias = norm.IsWindow ? null : generator.Values<T>(norm.Parameters());
+            T[]? vWeight = norm.IsWindow ? null : generator.Values<T>(norm.Parameters()), vBias = !norm.TakesBias ? null : generator.Values<T>(norm.Parameters());
             Assert.True(norm.Jvp(operands, v, vWeight, vBias).AsSpan().SequenceEqual(norm.DoubleBackward(operands, dy, v, vWeight, vBias).GradOutput), norm.ToString());
             if (!norm.IsWindow)
                 Assert.True(norm.Jvp(operands, null, vWeight).AsSpan().SequenceEqual(norm.DoubleBackward(operands, dy, null, vWeight).GradOutput), norm.ToString());

@@ -9,7 +9,7 @@ public sealed class FiniteDifferenceTests
     // Fourth order: the error h⁴ · f⁽⁵⁾ / 30 and the rounding 2^-53 · f / h are both some 1e-11 here.
     private const double Step = 1.0 / 2048, Tolerance = 2e-8;
 
-    public static TheoryData<string> Names => ["LayerNorm", "GroupNorm", "LocalResponseNorm"];
+    public static TheoryData<string> Names => ["LayerNorm", "RMSNorm", "GroupNorm", "LocalResponseNorm"];
 
     [Theory]
     [MemberData(nameof(Names))]
@@ -21,14 +21,15 @@ public sealed class FiniteDifferenceTests
             Operands<double> operands = norm.Make<double>(generator), full = Full(norm, operands);
             double[] dy = generator.Values<double>(norm.Count);
             Gradients<double> actual = norm.Backward(operands, dy);
-            NormCase affine = norm.IsWindow ? norm : norm with { Weight = true, Bias = true };
+            NormCase affine = norm.IsWindow ? norm : norm with { Weight = true, Bias = norm.TakesBias };
             double loss() => Dot(dy, affine.Apply(full));
 
             AssertClose($"{norm} input", Differences(full.X, loss), actual.Input!);
             if (norm.IsWindow)
                 continue;
             AssertClose($"{norm} weight", Differences(full.Weight!, loss), actual.Weight!);
-            AssertClose($"{norm} bias", Differences(full.Bias!, loss), actual.Bias!);
+            if (norm.TakesBias)
+                AssertClose($"{norm} bias", Differences(full.Bias!, loss), actual.Bias!);
         }
     }
 
@@ -85,7 +86,7 @@ public sealed class FiniteDifferenceTests
         if (norm.IsWindow)
             return operands;
         double[] ones = [.. Enumerable.Repeat(1.0, norm.Parameters())];
-        return new Operands<double>([.. operands.X], operands.Weight ?? ones, operands.Bias ?? new double[norm.Parameters()]);
+        return new Operands<double>([.. operands.X], operands.Weight ?? ones, norm.TakesBias ? operands.Bias ?? new double[norm.Parameters()] : null);
     }
 
     private static double[]? Like(double[]? values, Generator generator) => values is null ? null : generator.Values<double>(values.Length);

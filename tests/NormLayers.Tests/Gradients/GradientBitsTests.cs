@@ -46,6 +46,13 @@ public sealed class GradientBitsTests
         yield return (Affine("LayerNorm", 1, 3, 61), tiny, 0);
         yield return (Affine("LayerNorm", 1, 3, 67), huge, 0);
 
+        yield return (new NormCase("RMSNorm", 1, 5, 7) { Weight = true }, 1, 0);
+        yield return (new NormCase("RMSNorm", 1, 333, 33) { Weight = true }, 1, 0);
+        yield return (new NormCase("RMSNorm", 2, 3, 11, 13), 1, 1000);
+        yield return (new NormCase("RMSNorm", 1, 2, 6151) { Weight = true }, 1, 0);
+        yield return (new NormCase("RMSNorm", 1, 3, 61) { Weight = true }, tiny, 0);
+        yield return (new NormCase("RMSNorm", 1, 3, 67) { Weight = true }, huge, 0);
+
         yield return (Affine("GroupNorm", 3, 2, 6, 5), 1, 0);
         yield return (Affine("GroupNorm", 2, 3, 10), 1, 3);
         yield return (new NormCase("GroupNorm", 1, 2, 3, 4, 7), 1, 0);

@@ -10,6 +10,8 @@ internal static class GradientCases
     public static IEnumerable<NormCase> Of(string name) => name switch
     {
         "LayerNorm" => LayerNorms(),
+        // The same shapes, without a bias.
+        "RMSNorm" => LayerNorms().Select(norm => norm with { Name = "RMSNorm", Bias = false }),
         "GroupNorm" => GroupNorms(),
         _ => LocalResponseNorms(),
     };

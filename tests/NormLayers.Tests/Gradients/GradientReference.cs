@@ -8,7 +8,7 @@ namespace NormLayers.Tests.Gradients;
 /// <summary>A gradient from its formula with the sum of the magnitudes of the terms that make it, at which its error is measured.</summary>
 internal readonly record struct Exact(double Value, double Magnitude);
 
-/// <summary>The three backward passes from their formulas: plain loops in double over row-major arrays.</summary>
+/// <summary>The backward passes from their formulas: plain loops in double over row-major arrays.</summary>
 internal static class GradientReference
 {
     public static (Exact[] Input, Exact[] Weight, Exact[] Bias) Backward<T>(NormCase norm, Operands<T> operands, T[] gradOutput) where T : INumberBase<T>
@@ -48,6 +48,12 @@ internal static class GradientReference
                 low += (x[i] - mean) / length;
             for (int i = start; i < start + length; i++)
                 variance += (x[i] - mean - low) * (x[i] - mean - low) / length;
+            if (norm.Name == "RMSNorm")
+            {
+                (mean, low, variance) = (0, 0, 0);
+                for (int i = start; i < start + length; i++)
+                    variance += x[i] * x[i] / length;
+            }
             double rstd = 1 / Math.Sqrt(variance + norm.Eps);
 
             double meanG = 0, meanProduct = 0, sizeG = 0, sizeProduct = 0;
@@ -55,7 +61,7 @@ internal static class GradientReference
             {
                 int p = norm.ParameterOf(i);
                 double n = (x[i] - mean - low) * rstd, g = dy[i] * (weight?[p] ?? 1);
-                meanG += g / length;
+                meanG += norm.Name == "RMSNorm" ? 0 : g / length;
                 meanProduct += g * n / length;
                 sizeG += Math.Abs(g) / length;
                 sizeProduct += Math.Abs(g * n) / length;

@@ -11,13 +11,13 @@ internal sealed record Gradients<T>(T[]? Input, T[]? Weight, T[]? Bias);
 internal static class GradientRun
 {
     public static int Groups(this NormCase norm)
-        => norm.Count == 0 || norm.IsWindow ? 0 : norm.Name == "LayerNorm" ? norm.Count / norm.Parameters() : (int)norm.Shape[0] * norm.Number;
+        => norm.Count == 0 || norm.IsWindow ? 0 : norm.IsOfRows ? norm.Count / norm.Parameters() : (int)norm.Shape[0] * norm.Number;
 
     public static int Parameters(this NormCase norm) => (int)NormCase.Product(norm.ParameterShape);
 
     /// <summary>The weight and bias that an element is multiplied by and added to.</summary>
     public static int ParameterOf(this NormCase norm, int element)
-        => norm.Name == "LayerNorm" ? element % norm.Parameters() : element / (int)NormCase.Product(norm.Shape.AsSpan(2)) % (int)norm.Shape[1];
+        => norm.IsOfRows ? element % norm.Parameters() : element / (int)NormCase.Product(norm.Shape.AsSpan(2)) % (int)norm.Shape[1];
 
     public static ReadOnlyTensorSpan<T> Whole<T>(this NormCase norm, T[]? values) => values is null ? default : new ReadOnlyTensorSpan<T>(values, norm.Shape);
 
@@ -31,6 +31,8 @@ internal static class GradientRun
         var y = new TensorSpan<T>(new T[norm.Count], norm.Shape);
         if (norm.Name == "LayerNorm")
             Functional.LayerNorm(norm.Whole(operands.X), norm.ParameterShape, norm.Span(operands.Weight), norm.Span(operands.Bias), norm.Eps, y, statistics);
+        else if (norm.Name == "RMSNorm")
+            Functional.RMSNorm(norm.Whole(operands.X), norm.ParameterShape, norm.Span(operands.Weight), norm.Eps, y, statistics);
         else if (norm.Name == "GroupNorm")
             Functional.GroupNorm(norm.Whole(operands.X), norm.Number, norm.Span(operands.Weight), norm.Span(operands.Bias), norm.Eps, y, statistics);
         return statistics;
@@ -41,6 +43,8 @@ internal static class GradientRun
     {
         if (norm.Name == "LayerNorm")
             Functional.LayerNormBackward(dy, x, norm.ParameterShape, statistics, weight, dx, dWeight, dBias);
+        else if (norm.Name == "RMSNorm")
+            Functional.RMSNormBackward(dy, x, norm.ParameterShape, statistics, weight, dx, dWeight);
         else if (norm.Name == "GroupNorm")
             Functional.GroupNormBackward(dy, x, norm.Number, statistics, weight, dx, dWeight, dBias);
         else
@@ -52,7 +56,7 @@ internal static class GradientRun
     {
         T[]? dx = input ? new T[norm.Count] : null;
         T[]? dWeight = weight && !norm.IsWindow ? new T[norm.Parameters()] : null;
-        T[]? dBias = bias && !norm.IsWindow ? new T[norm.Parameters()] : null;
+        T[]? dBias = bias && norm.TakesBias ? new T[norm.Parameters()] : null;
         norm.Backward(norm.Whole(dy), norm.Whole(operands.X), norm.Statistics(operands), norm.Span(operands.Weight), norm.WholeResult(dx), norm.ParameterResult(dWeight), norm.ParameterResult(dBias));
         return new Gradients<T>(dx, dWeight, dBias);
     }
@@ -62,6 +66,8 @@ internal static class GradientRun
         var result = new T[norm.Count];
         if (norm.Name == "LayerNorm")
             Functional.LayerNormJvp(norm.Whole(operands.X), norm.ParameterShape, norm.Statistics(operands), norm.Span(operands.Weight), norm.Whole(tangent), norm.Span(weightTangent), norm.Span(biasTangent), norm.WholeResult(result));
+        else if (norm.Name == "RMSNorm")
+            Functional.RMSNormJvp(norm.Whole(operands.X), norm.ParameterShape, norm.Statistics(operands), norm.Span(operands.Weight), norm.Whole(tangent), norm.Span(weightTangent), norm.WholeResult(result));
         else if (norm.Name == "GroupNorm")
             Functional.GroupNormJvp(norm.Whole(operands.X), norm.Number, norm.Statistics(operands), norm.Span(operands.Weight), norm.Whole(tangent), norm.Span(weightTangent), norm.Span(biasTangent), norm.WholeResult(result));
         else
@@ -77,6 +83,8 @@ internal static class GradientRun
         T[]? gradWeight = norm.IsWindow ? null : new T[norm.Parameters()];
         if (norm.Name == "LayerNorm")
             Functional.LayerNormDoubleBackward(norm.Whole(dy), norm.Whole(operands.X), norm.ParameterShape, norm.Statistics(operands), norm.Span(operands.Weight), norm.Whole(v), norm.Span(vWeight), norm.Span(vBias), norm.WholeResult(gradDy), norm.WholeResult(gradX), norm.ParameterResult(gradWeight));
+        else if (norm.Name == "RMSNorm")
+            Functional.RMSNormDoubleBackward(norm.Whole(dy), norm.Whole(operands.X), norm.ParameterShape, norm.Statistics(operands), norm.Span(operands.Weight), norm.Whole(v), norm.Span(vWeight), norm.WholeResult(gradDy), norm.WholeResult(gradX), norm.ParameterResult(gradWeight));
         else if (norm.Name == "GroupNorm")
             Functional.GroupNormDoubleBackward(norm.Whole(dy), norm.Whole(operands.X), norm.Number, norm.Statistics(operands), norm.Span(operands.Weight), norm.Whole(v), norm.Span(vWeight), norm.Span(vBias), norm.WholeResult(gradDy), norm.WholeResult(gradX), norm.ParameterResult(gradWeight));
         else

@@ -16,6 +16,7 @@ public abstract class OutputPassTests<T> where T : unmanaged, IBinaryFloatingPoi
         new("LayerNorm", 1, 5, 37) { Weight = true, Bias = true },
         new("LayerNorm", 2, 3, 7, 11) { Weight = true },
         new("LayerNorm", 1, 9, 64),
+        new("RMSNorm", 1, 5, 37) { Weight = true },
         new("GroupNorm", 2, 3, 6, 5, 7) { Weight = true, Bias = true },
         new("GroupNorm", 3, 4, 12) { Weight = true, Bias = true },
         new("GroupNorm", 1, 2, 5, 33),

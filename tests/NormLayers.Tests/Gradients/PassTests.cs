@@ -12,6 +12,7 @@ public abstract class PassTests<T> where T : unmanaged, IBinaryFloatingPointIeee
     private static readonly NormCase[] cases =
     [
         new("LayerNorm", 1, 5, 37) { Weight = true, Bias = true },
+        new("RMSNorm", 1, 5, 37) { Weight = true },
         new("GroupNorm", 2, 3, 4, 21) { Weight = true, Bias = true },
         new("LocalResponseNorm", 4, 2, 5, 19) { Alpha = 0.5 },
     ];
@@ -111,6 +112,8 @@ public abstract class PassTests<T> where T : unmanaged, IBinaryFloatingPointIeee
         Tensor<T> x = Tensor.Create(new Generator(4).Values<T>(24), [2, 4, 3]);
         Refuse(new GroupNorm<T>(2, 4), new GroupNorm<T>(4, 4), "Expected a pass of GroupNorm(2, 4, eps=1e-05, affine=True), got one of a layer that groups [2, 4, 3] otherwise.");
         Refuse(new LayerNorm<T>(3), new LayerNorm<T>([4, 3]), "Expected a pass of LayerNorm((3,), eps=1e-05, elementwise_affine=True), got one of a layer that groups [2, 4, 3] otherwise.");
+        Refuse(new LayerNorm<T>(3), new RMSNorm<T>(3), "groups [2, 4, 3] otherwise.");
+        Refuse(new RMSNorm<T>(3), new LayerNorm<T>(3), "Expected a pass of RMSNorm((3,)");
         Refuse(new LayerNorm<T>(3), new LocalResponseNorm<T>(2), "Expected a pass of LayerNorm((3,)");
         Refuse(new LocalResponseNorm<T>(2), new GroupNorm<T>(4, 4), "Expected a pass of LocalResponseNorm(2, alpha=0.0001, beta=0.75, k=1.0), got one of a layer with statistics.");
 
@@ -161,7 +164,7 @@ public abstract class PassTests<T> where T : unmanaged, IBinaryFloatingPointIeee
         var generator = new Generator(seed);
         T[] x = generator.Values<T>(norm.Count), dy = generator.Values<T>(norm.Count);
         Gradients<T> alone = norm.Backward(norm.Make<T>(new Generator(99)) with { X = x }, dy);
-        return new Run(Tensor.Create(x, norm.Shape), Tensor.Create(dy, norm.Shape), alone.Input!, norm.IsWindow ? [] : [alone.Weight!, alone.Bias!]);
+        return new Run(Tensor.Create(x, norm.Shape), Tensor.Create(dy, norm.Shape), alone.Input!, [.. new[] { alone.Weight, alone.Bias }.OfType<T[]>()]);
     }
 
     private static void AssertSums(Run[] runs, NormLayer<T> layer, double ulps)

@@ -20,6 +20,7 @@ public abstract class AllocationTests<T> where T : unmanaged, IBinaryFloatingPoi
         {
             Check(new NormCase("LayerNorm", 1, shape) { Weight = true, Bias = true });
             Check(new NormCase("LayerNorm", shape.Length - 1, shape) { Weight = true, Bias = true });
+            Check(new NormCase("RMSNorm", 1, shape) { Weight = true });
             Check(new NormCase("GroupNorm", 3, shape) { Weight = true, Bias = true });
             if (shape.Length > 2)
             {

@@ -43,6 +43,8 @@ public sealed class BitsTests
 
         yield return (Affine("LayerNorm", 1, 3, 1), 0, 0);
         yield return (Affine("LayerNorm", 1, 5, 7), 0, 0);
+        foreach ((nint length, int exponent) in new (nint, int)[] { (1, 0), (7, 0), (63, 0), (64, 0), (129, 0), (6151, 0), (61, tiny), (67, huge), (71, subnormal) })
+            yield return (new NormCase("RMSNorm", 1, 3, length) { Weight = length != 7 }, exponent, 0);
         yield return (new NormCase("LayerNorm", 1, 5, 37), 0, 0);
         yield return (new NormCase("LayerNorm", 1, 3, 129) { Weight = true }, 0, 1000);
         yield return (new NormCase("LayerNorm", 2, 3, 11, 13) { Bias = true, Eps = 0.1 }, 0, -17);

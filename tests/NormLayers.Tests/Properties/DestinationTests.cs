@@ -8,7 +8,7 @@ public sealed class DestinationTests
 {
     private delegate void Attempt(float[] memory);
 
-    public static TheoryData<string> Names => ["LayerNorm", "GroupNorm", "LocalResponseNorm"];
+    public static TheoryData<string> Names => ["LayerNorm", "RMSNorm", "GroupNorm", "LocalResponseNorm"];
 
     [Theory]
     [MemberData(nameof(Names))]

@@ -13,6 +13,9 @@ public abstract unsafe class GuardPageTests<T> where T : unmanaged, IBinaryFloat
     public void LayerNorm_AtGuardPages_StaysInside() => Check(n => new NormCase("LayerNorm", 1, 3, n));
 
     [Fact]
+    public void RMSNorm_AtGuardPages_StaysInside() => Check(n => new NormCase("RMSNorm", 1, 3, n));
+
+    [Fact]
     public void GroupNorm_AtGuardPages_StaysInside() => Check(n => new NormCase("GroupNorm", 2, 2, 4, n));
 
     [Fact]

@@ -12,6 +12,8 @@ public abstract class IndependenceTests<T> where T : unmanaged, IBinaryFloatingP
         new("LayerNorm", 1, 4, 77) { Weight = true, Bias = true },
         new("LayerNorm", 2, 3, 5, 29),
         new("LayerNorm", 1, 2, 5003) { Weight = true, Bias = true },
+        new("RMSNorm", 1, 4, 77) { Weight = true },
+        new("RMSNorm", 1, 2, 5003) { Weight = true },
         new("GroupNorm", 2, 3, 4, 37) { Weight = true, Bias = true },
         new("GroupNorm", 3, 2, 9) { Weight = true, Bias = true },
         new("GroupNorm", 2, 2, 6, 1009),

@@ -15,6 +15,9 @@ public abstract class LengthTests<T> where T : unmanaged, IBinaryFloatingPointIe
     public void LayerNorm_EveryLengthOfTwoDimensions_IsWithinBound() => Check(n => new NormCase("LayerNorm", 2, 3, 2, n));
 
     [Fact]
+    public void RMSNorm_EveryLength_IsWithinBound() => Check(n => new NormCase("RMSNorm", 1, 3, n));
+
+    [Fact]
     public void GroupNorm_EveryRun_IsWithinBound() => Check(n => new NormCase("GroupNorm", 3, 2, 6, n));
 
     [Fact]
@@ -43,6 +46,7 @@ public abstract class LengthTests<T> where T : unmanaged, IBinaryFloatingPointIe
         foreach (int n in new[] { 2047, 2048, 2049, 4095, 4096, 4097, 6151, 10_007 })
         {
             CheckOne(new NormCase("LayerNorm", 1, 2, n) { Weight = true, Bias = true }, (ulong)n);
+            CheckOne(new NormCase("RMSNorm", 1, 2, n) { Weight = true }, (ulong)n);
             CheckOne(new NormCase("GroupNorm", 1, 2, 3, n) { Weight = true, Bias = true }, (ulong)n);
             CheckOne(new NormCase("LocalResponseNorm", 3, 1, 5, n), (ulong)n);
         }

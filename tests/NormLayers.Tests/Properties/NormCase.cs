@@ -8,9 +8,9 @@ namespace NormLayers.Tests.Properties;
 /// <summary>An input, and the weight and bias of a case where it has them, row-major.</summary>
 internal sealed record Operands<T>(T[] X, T[]? Weight, T[]? Bias);
 
-/// <summary>One call of one of the three functions, so that a property can be stated once for all of them.</summary>
-/// <param name="Name">LayerNorm, GroupNorm or LocalResponseNorm.</param>
-/// <param name="Number">LayerNorm's count of normalized dimensions, GroupNorm's groups, LocalResponseNorm's size.</param>
+/// <summary>One call of one of the functions, so that a property can be stated once for all of them.</summary>
+/// <param name="Name">LayerNorm, RMSNorm, GroupNorm or LocalResponseNorm.</param>
+/// <param name="Number">LayerNorm's and RMSNorm's count of normalized dimensions, GroupNorm's groups, LocalResponseNorm's size.</param>
 /// <param name="Shape">The input's shape.</param>
 internal sealed record NormCase(string Name, int Number, params nint[] Shape)
 {
@@ -30,7 +30,13 @@ internal sealed record NormCase(string Name, int Number, params nint[] Shape)
 
     public int Count => (int)Product(Shape);
 
-    public nint[] ParameterShape => Name == "LayerNorm" ? Shape[^Number..] : [Shape[1]];
+    /// <summary>Whether the groups are rows over the last dimensions, with a parameter for each element of a row.</summary>
+    public bool IsOfRows => Name is "LayerNorm" or "RMSNorm";
+
+    /// <summary>Whether the function takes a bias.</summary>
+    public bool TakesBias => Name is "LayerNorm" or "GroupNorm";
+
+    public nint[] ParameterShape => IsOfRows ? Shape[^Number..] : [Shape[1]];
 
     private int Channels => (int)Shape[1];
 
@@ -44,9 +50,9 @@ internal sealed record NormCase(string Name, int Number, params nint[] Shape)
         return product;
     }
 
-    /// <summary>The case with each of the four combinations of weight and bias; LocalResponseNorm has but one.</summary>
+    /// <summary>The case with each combination of weight and bias that it can have: four, RMSNorm two, LocalResponseNorm one.</summary>
     public IEnumerable<NormCase> WithParameters()
-        => IsWindow ? [this] : Enumerable.Range(0, 4).Select(bits => this with { Weight = (bits & 1) != 0, Bias = (bits & 2) != 0 });
+        => IsWindow ? [this] : Enumerable.Range(0, TakesBias ? 4 : 2).Select(bits => this with { Weight = (bits & 1) != 0, Bias = (bits & 2) != 0 });
 
     public Operands<T> Make<T>(Generator generator, double scale = 1, double offset = 0) where T : IBinaryFloatingPointIeee754<T>
     {
@@ -59,6 +65,8 @@ internal sealed record NormCase(string Name, int Number, params nint[] Shape)
     {
         if (Name == "LayerNorm")
             Functional.LayerNorm(x, Shape.AsSpan(Shape.Length - Number), weight, bias, Eps, y);
+        else if (Name == "RMSNorm")
+            Functional.RMSNorm(x, Shape.AsSpan(Shape.Length - Number), weight, Eps, y);
         else if (Name == "GroupNorm")
             Functional.GroupNorm(x, Number, weight, bias, Eps, y);
         else
@@ -75,6 +83,7 @@ internal sealed record NormCase(string Name, int Number, params nint[] Shape)
 
     public T[] Apply<T>(Tensor<T> x, Tensor<T>? weight, Tensor<T>? bias) where T : unmanaged
         => Tensors.ToArray(Name == "LayerNorm" ? Functional.LayerNorm(x, Shape.AsSpan(Shape.Length - Number), weight, bias, Eps)
+            : Name == "RMSNorm" ? Functional.RMSNorm(x, Shape.AsSpan(Shape.Length - Number), weight, Eps)
             : Name == "GroupNorm" ? Functional.GroupNorm(x, Number, weight, bias, Eps)
             : Functional.LocalResponseNorm(x, Number, Alpha, Beta, K));
 
@@ -84,6 +93,7 @@ internal sealed record NormCase(string Name, int Number, params nint[] Shape)
         NormLayer<T> layer = Name switch
         {
             "LayerNorm" => new LayerNorm<T>(ParameterShape, Eps, Weight, Bias),
+            "RMSNorm" => new RMSNorm<T>(ParameterShape, Eps, Weight),
             "GroupNorm" => new GroupNorm<T>(Number, Channels, Eps, Weight),
             _ => new LocalResponseNorm<T>(Number, Alpha, Beta, K),
         };
@@ -102,6 +112,7 @@ internal sealed record NormCase(string Name, int Number, params nint[] Shape)
         double[]? weight = Widen(operands.Weight), bias = Widen(operands.Bias);
         return x.Length == 0 ? []
             : Name == "LayerNorm" ? Reference.LayerNorm(x, (int)Product(ParameterShape), weight, bias, Eps)
+            : Name == "RMSNorm" ? Reference.RMSNorm(x, (int)Product(ParameterShape), weight, Eps)
             : Name == "GroupNorm" ? Reference.GroupNorm(x, (int)Shape[0], Channels, Run, Number, weight, bias, Eps)
             : Reference.LocalResponseNorm(x, (int)Shape[0], Channels, Run, Number, Alpha, Beta, K);
     }
@@ -119,7 +130,7 @@ internal sealed record NormCase(string Name, int Number, params nint[] Shape)
             double magnitude = Math.Abs(expected[i]);
             if (!IsWindow)
             {
-                int parameter = Name == "LayerNorm" ? i % (int)Product(ParameterShape) : i / Run % Channels;
+                int parameter = IsOfRows ? i % (int)Product(ParameterShape) : i / Run % Channels;
                 magnitude = Math.Max(magnitude, operands.Weight is { } weight ? Math.Abs(double.CreateTruncating(weight[parameter])) : 1);
                 magnitude = Math.Max(magnitude, operands.Bias is { } bias ? Math.Abs(double.CreateTruncating(bias[parameter])) : 0);
             }

@@ -45,12 +45,12 @@ public abstract class RandomCaseTests<T> where T : unmanaged, IBinaryFloatingPoi
 
     private static NormCase AnyCase(Generator generator)
     {
-        string name = generator.Pick("LayerNorm", "GroupNorm", "LocalResponseNorm");
+        string name = generator.Pick("LayerNorm", "RMSNorm", "GroupNorm", "LocalResponseNorm");
         int least = name == "LocalResponseNorm" ? 3 : 2, rank = least + generator.Below(7 - least);
         var shape = new nint[rank];
         for (int d = 0; d < rank; d++)
             shape[d] = generator.Below(20) == 0 ? 0 : generator.Below(4) == 0 ? 1 : 1 + generator.Below(rank < 4 ? 40 : 7);
-        int number = 1 + generator.Below(name == "LayerNorm" ? rank : 12);
+        int number = 1 + generator.Below(name is "LayerNorm" or "RMSNorm" ? rank : 12);
         if (name == "GroupNorm")
         {
             number = 1 + generator.Below(5);
@@ -62,7 +62,7 @@ public abstract class RandomCaseTests<T> where T : unmanaged, IBinaryFloatingPoi
         return new NormCase(name, number, shape)
         {
             Weight = generator.Flip(),
-            Bias = generator.Flip(),
+            Bias = generator.Flip() && name != "RMSNorm",
             Eps = generator.Pick(1e-5, 1e-3, 0.1),
             Alpha = generator.Pick(1e-4, 0.1, 1, 3),
             Beta = generator.Pick(0.75, 0.75, 0.5, 1, 0.25, 1.5, 0.6, 2.3),

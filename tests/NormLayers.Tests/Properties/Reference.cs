@@ -1,6 +1,6 @@
 namespace NormLayers.Tests.Properties;
 
-/// <summary>The three layers from their formulas: plain loops over row-major arrays, in double, two passes.</summary>
+/// <summary>The layers from their formulas: plain loops over row-major arrays, in double, two passes.</summary>
 internal static class Reference
 {
     public static double[] LayerNorm(double[] x, int length, double[]? weight, double[]? bias, double eps)
@@ -11,6 +11,21 @@ internal static class Reference
             (double mean, double low, double rstd) = Statistics(x.AsSpan(row, length), eps);
             for (int i = 0; i < length; i++)
                 y[row + i] = (x[row + i] - mean - low) * rstd * (weight?[i] ?? 1) + (bias?[i] ?? 0);
+        }
+        return y;
+    }
+
+    public static double[] RMSNorm(double[] x, int length, double[]? weight, double eps)
+    {
+        var y = new double[x.Length];
+        for (int row = 0; row < x.Length; row += length)
+        {
+            double squares = 0, rest = 0;
+            foreach (double value in x.AsSpan(row, length))
+                Add(value * value, ref squares, ref rest);
+            double rstd = 1 / Math.Sqrt((squares + rest) / length + eps);
+            for (int i = 0; i < length; i++)
+                y[row + i] = x[row + i] * rstd * (weight?[i] ?? 1);
         }
         return y;
     }

@@ -12,6 +12,8 @@ public abstract class ThreadTests<T> where T : unmanaged, IBinaryFloatingPointIe
     [InlineData("LayerNorm(17)", 20011, 17)]
     [InlineData("LayerNorm(400003)", 1, 400003)] // one row for all threads
     [InlineData("LayerNorm(150001)", 3, 150001)]
+    [InlineData("RMSNorm(300, eps=1e-6)", 1000, 300)]
+    [InlineData("RMSNorm(400003, eps=1e-6)", 1, 400003)]
     [InlineData("GroupNorm(32, 64)", 1, 64, 73, 73)]
     [InlineData("GroupNorm(1, 6)", 1, 6, 251, 241)] // one group, whose channels end inside the threads' parts
     [InlineData("GroupNorm(3, 6)", 40, 6, 41, 43)]

@@ -254,18 +254,14 @@ internal readonly unsafe partial struct Moments
     /// <summary>The same moments of values times a power of two, which is exact, so that their squares stay in range. Rare, so it is plain scalar code.</summary>
     private static Moments OfScaled<T>(ref readonly T x, nint n, Moments unscaled) where T : unmanaged
     {
-        double largest = 0;
-        for (nint i = 0; i < n; i++)
-            largest = Math.Max(largest, Math.Abs(Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i))));
+        double largest = LargestMagnitude(in x, n);
         // A variance of zero beside larger values is no underflow: the values are all the same.
         if (largest == 0 || (unscaled.Variance == 0 && largest > 1e-100))
             return unscaled;
         if (!double.IsFinite(largest))
             return new Moments(double.NaN, double.NaN, double.NaN);
 
-        // One more than the exponent, so that differences of two scaled values stay within [-1, 1]; no more than 2^1000, so
-        // that it is a double.
-        double scale = Math.ScaleB(1, Math.Min(-(Math.ILogB(largest) + 2), 1000));
+        double scale = ScaleFor(largest);
         DoubleDouble sum = 0, squares = 0;
         for (nint i = 0; i < n; i++)
             sum += Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)) * scale;
@@ -277,4 +273,19 @@ internal readonly unsafe partial struct Moments
         }
         return new Moments(mean.High, mean.Low, (squares / n).High, scale);
     }
+
+    /// <summary>The largest magnitude of the elements; NaN where one of them is.</summary>
+    private static double LargestMagnitude<T>(ref readonly T x, nint n) where T : unmanaged
+    {
+        double largest = 0;
+        for (nint i = 0; i < n; i++)
+            largest = Math.Max(largest, Math.Abs(Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i))));
+        return largest;
+    }
+
+    /// <summary>
+    /// The power of two for values of a largest magnitude: one more than the exponent, so that differences of two scaled values
+    /// stay within [-1, 1]; no more than 2^1000, so that it is a double.
+    /// </summary>
+    private static double ScaleFor(double largest) => Math.ScaleB(1, Math.Min(-(Math.ILogB(largest) + 2), 1000));
 }

@@ -53,10 +53,12 @@ internal static unsafe partial class RowNorm
             Squares += terms.Squares * factor * factor;
         }
 
-        /// <summary>Whether at least a quarter of g is left in dx, and no square left float's range.</summary>
-        internal readonly bool IsExactInFloat(double rstd, nint length)
+        /// <summary>E[g] and E[g · n], as far as the layout's statistics move with the elements. True if at least a quarter of g is left in dx, and no square left float's range.</summary>
+        internal readonly bool AreExactInFloat(double rstd, in RowLayout layout, out double mean, out double product)
         {
-            double squares = Squares / length, mean = Sum / length, product = Product * rstd / length;
+            double squares = Squares / layout.Length;
+            mean = layout.Centered ? Sum / layout.Length : 0;
+            product = layout.Scaled ? Product * rstd / layout.Length : 0;
             return squares is >= 1e-30 and <= 1e30 && squares - mean * mean - 2 * product * product >= squares / 4;
         }
     }
@@ -81,11 +83,11 @@ internal static unsafe partial class RowNorm
             {
                 var floats = new FloatGroup(in group);
                 FloatSums sums = Sum(dy, x, weight, length, in floats);
-                if (sums.IsExactInFloat(group.ScaledRstd, length))
+                if (sums.AreExactInFloat(group.ScaledRstd, in work.Layout, out double mean, out double product))
                 {
                     if (waiting == 0)
                         first = period;
-                    team[waiting++] = new FloatGroup(in floats, sums.Sum / length, sums.Product * group.ScaledRstd / length);
+                    team[waiting++] = new FloatGroup(in floats, mean, product);
                     if (waiting == Team)
                     {
                         WriteTeam(in work, first * work.Layout.Period + place, weight, team, weights, biases);
@@ -139,12 +141,12 @@ internal static unsafe partial class RowNorm
         }
         if (dx == null)
             return;
-        if (!sums.IsExactInFloat(group.ScaledRstd, length))
+        if (!sums.AreExactInFloat(group.ScaledRstd, in work.Layout, out double mean, out double product))
         {
             BackwardGroup(in *work.Dy, in *work.X, ref *work.Dx, g, in work.Layout, in group, in *work.Weight, [], []);
             return;
         }
-        floats = new FloatGroup(in floats, sums.Sum / length, sums.Product * group.ScaledRstd / length);
+        floats = new FloatGroup(in floats, mean, product);
         for (nint p = 0; p < count; p++)
             WriteRun(dy + p * run, x + p * run, dx + p * run, run, weight == null ? 1 : weight[p], in floats, work.Stream);
     }

@@ -9,7 +9,8 @@ namespace NormLayers.Internals.Kernels;
 /// <remarks>
 /// <para>
 /// With n = (x - mean) · rstd and g = dy · weight: dx = rstd · (g - E[g] - n · E[g · n]), where E is the mean over the group;
-/// a weight's gradient is the sum of dy · n over all elements that it multiplied, a bias's the sum of dy.
+/// a weight's gradient is the sum of dy · n over all elements that it multiplied, a bias's the sum of dy. E[g] is left out
+/// where the group is not centered, and both where its statistics are given.
 /// </para>
 /// <para>
 /// All of it is computed in double and rounded once, since g - E[g] and n · E[g · n] may cancel. Order: within a group (or one
@@ -167,7 +168,7 @@ internal static unsafe partial class RowNorm
             return;
 
         ref T result = ref Unsafe.Add(ref dx, start);
-        double mean = sum / layout.Length, meanProduct = product / layout.Length;
+        double mean = layout.Centered ? sum / layout.Length : 0, meanProduct = layout.Scaled ? product / layout.Length : 0;
         if (layout.Run == 1)
         {
             WriteElements(in gradient, in input, ref result, layout.Length, in group, mean, meanProduct, in Offset(in weight, first), 1);

@@ -5,7 +5,8 @@ namespace NormLayers.Internals.Kernels;
 /// <summary>The Jacobian-vector product of the rows geometry, and the gradients of its backward.</summary>
 /// <remarks>
 /// <para>
-/// Both rest on one symmetric operator: P(u) = rstd · (u - E[u] - n · E[u · n]), the derivative of n = (x - mean) · rstd. The
+/// Both rest on one symmetric operator: P(u) = rstd · (u - E[u] - n · E[u · n]), the derivative of n = (x - mean) · rstd;
+/// without E[u] where the group is not centered, and rstd · u where its statistics are given. The
 /// Jacobian-vector product is P(dx) · weight + n · dweight + dbias; a backward is P(dy · weight), so its gradient with respect
 /// to dy is that same product.
 /// </para>
@@ -32,7 +33,7 @@ internal static partial class RowNorm
                 mean += u;
                 product += u * group.Normalize(At(in x, i, 0));
             }
-            (mean, product) = (mean / layout.Length, product / layout.Length);
+            (mean, product) = (layout.Centered ? mean / layout.Length : 0, layout.Scaled ? product / layout.Length : 0);
             for (nint i = start, p = first; i < start + layout.Length; p++)
             {
                 double w = At(in weight, p, 1), wt = At(in weightTangent, p, 0), bt = At(in biasTangent, p, 0);
@@ -83,8 +84,9 @@ internal static partial class RowNorm
                 }
             }
             double count = layout.Length, rstd = group.Rstd;
-            (meanV, meanG, meanQ, vn, gn, qn) = (meanV / count, meanG / count, meanQ / count, vn / count, gn / count, qn / count);
-            double curvature = (vg / count - meanV * meanG - vn * gn) * rstd;
+            (meanV, meanG, meanQ) = layout.Centered ? (meanV / count, meanG / count, meanQ / count) : (0, 0, 0);
+            (vn, gn, qn) = layout.Scaled ? (vn / count, gn / count, qn / count) : (0, 0, 0);
+            double curvature = layout.Scaled ? (vg / count - meanV * meanG - vn * gn) * rstd : 0;
 
             for (nint i = start, p = first; i < start + layout.Length; p++)
             {

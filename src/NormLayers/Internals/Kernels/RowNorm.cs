@@ -9,7 +9,8 @@ namespace NormLayers.Internals.Kernels;
 /// <param name="GroupParameters">The weights (or biases) that the elements of one group have between them.</param>
 /// <param name="Run">The neighbouring elements that share one weight and one bias: 1 in LayerNorm, a channel's positions in GroupNorm.</param>
 /// <param name="Period">The number of groups after which the parameters begin again: 1 in LayerNorm, the groups of a sample in GroupNorm.</param>
-internal readonly record struct RowLayout(nint Groups, nint GroupParameters, nint Run, nint Period)
+/// <param name="Statistic">What is taken off a group and what it is divided by.</param>
+internal readonly record struct RowLayout(nint Groups, nint GroupParameters, nint Run, nint Period, RowStatistic Statistic = RowStatistic.MeanAndVariance)
 {
     /// <summary>The elements of a group.</summary>
     internal nint Length => GroupParameters * Run;
@@ -19,6 +20,28 @@ internal readonly record struct RowLayout(nint Groups, nint GroupParameters, nin
 
     /// <summary>The first parameter of a group.</summary>
     internal nint FirstParameter(nint group) => group % Period * GroupParameters;
+
+    /// <summary>Whether the mean of a group moves with its elements.</summary>
+    internal bool Centered => Statistic is RowStatistic.MeanAndVariance or RowStatistic.MeanAndVarianceOrZero;
+
+    /// <summary>Whether 1/deviation moves with the elements.</summary>
+    internal bool Scaled => Statistic != RowStatistic.Given;
+}
+
+/// <summary>The statistic of a group of rows.</summary>
+internal enum RowStatistic
+{
+    /// <summary>The mean and the variance of the group.</summary>
+    MeanAndVariance,
+
+    /// <summary>The same, but where eps and the variance are zero the group is multiplied by 0 and not by infinity: PyTorch's batch and instance normalization.</summary>
+    MeanAndVarianceOrZero,
+
+    /// <summary>No mean, and the mean square in the place of the variance: RMSNorm.</summary>
+    MeanSquare,
+
+    /// <summary>What the caller gives, the same whatever the group's elements are: running statistics.</summary>
+    Given,
 }
 
 /// <summary>
@@ -43,7 +66,7 @@ internal static unsafe partial class RowNorm
     /// <param name="weight">The first factor, or a null reference.</param>
     /// <param name="bias">The first summand, or a null reference.</param>
     /// <param name="eps">Added to the variance.</param>
-    /// <param name="statistics">Takes each group's statistics, unless it is empty.</param>
+    /// <param name="statistics">Takes each group's statistics, unless it is empty; has them where the layout's are given.</param>
     /// <param name="maxThreads">The most threads, or 0.</param>
     internal static void Forward<T>(ref readonly T x, ref T y, in RowLayout layout, ref readonly T weight, ref readonly T bias, double eps, Span<GroupStatistics> statistics, int maxThreads)
         where T : unmanaged, IFloatingPointIeee754<T>
@@ -97,8 +120,7 @@ internal static unsafe partial class RowNorm
             apply.Y = work.Y + g * length;
             apply.Weight = work.Weight == null ? null : work.Weight + first;
             apply.Bias = work.Bias == null ? null : work.Bias + first;
-            Moments moments = Moments.Of(in *apply.X, length, work.GroupThreads);
-            var group = new GroupStatistics(in moments, work.Eps);
+            GroupStatistics group = work.Layout.Statistic == RowStatistic.Given ? work.Statistics[g] : StatisticsOf(in *apply.X, in work);
             if (work.Statistics != null)
                 work.Statistics[g] = group;
             apply.Scale = new GroupScale<T>(in group);
@@ -109,6 +131,14 @@ internal static unsafe partial class RowNorm
         }
         if (work.Stream.Wanted)
             Streaming.Fence();
+    }
+
+    private static GroupStatistics StatisticsOf<T>(ref readonly T x, in ForwardWork<T> work) where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        Moments moments = work.Layout.Statistic == RowStatistic.MeanSquare
+            ? Moments.OfSquares(in x, work.Layout.Length, work.GroupThreads)
+            : Moments.Of(in x, work.Layout.Length, work.GroupThreads);
+        return new GroupStatistics(moments, work.Eps, zeroDeviation: work.Layout.Statistic == RowStatistic.MeanAndVarianceOrZero);
     }
 
     private static void Apply<T>(void* state, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
