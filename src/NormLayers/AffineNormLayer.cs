@@ -49,7 +49,7 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
         RowLayout layout = LayoutOf(input.AsReadOnlyTensorSpan());
         if (keep == PassMemory.Output)
             CheckRecoverable();
-        Tensor<T> output = Tensor.CreateFromShapeUninitialized<T>(input.Lengths);
+        Tensor<T> output = Layout.ResultLike(input.AsReadOnlyTensorSpan(), layout);
         var statistics = new GroupStatistics[layout.Groups];
         Functional.RowForward(input.AsReadOnlyTensorSpan(), layout, Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Eps, output.AsTensorSpan(), statistics, MaxThreads);
         pass = new ForwardPass<T>(keep == PassMemory.Output ? output : input, keep, layout, statistics);
@@ -87,6 +87,10 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
         return result;
     }
 
+    /// <summary>A result is channels-last where the tensor is, and the layer can walk it so.</summary>
+    private protected sealed override Tensor<T> ResultLike(Tensor<T> tensor)
+        => Layout.ResultLike(tensor.AsReadOnlyTensorSpan(), LayoutOf(tensor.AsReadOnlyTensorSpan()));
+
     /// <summary>Checks an input's shape and cuts it into groups.</summary>
     private protected abstract RowLayout LayoutOf(in ReadOnlyTensorSpan<T> input);
 
@@ -117,11 +121,7 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
         CheckRecoverable();
         Tensor<T> centered = Tensor.CreateFromShapeUninitialized<T>(pass.Kept.Lengths);
         var statistics = new GroupStatistics[pass.Statistics.Length];
-        if (statistics.Length > 0)
-        {
-            RowNorm.RecoverCentered(in TensorMarshal.GetReference(pass.Kept.AsReadOnlyTensorSpan()), ref TensorMarshal.GetReference(centered.AsTensorSpan()),
-                pass.Layout, pass.Statistics, in ReferenceOf(Weight), in ReferenceOf(Bias), statistics);
-        }
+        Functional.RecoverCentered(pass.Kept.AsReadOnlyTensorSpan(), centered.AsTensorSpan(), pass.Layout, pass.Statistics, in ReferenceOf(Weight), in ReferenceOf(Bias), statistics);
         return (centered, statistics);
 
         static ref readonly T ReferenceOf(Parameter<T>? parameter)

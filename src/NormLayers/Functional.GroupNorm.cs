@@ -70,7 +70,7 @@ public static partial class Functional
         where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(input);
-        Tensor<T> result = Tensor.CreateFromShapeUninitialized<T>(input.Lengths);
+        Tensor<T> result = Layout.ResultLike(input.AsReadOnlyTensorSpan(), GroupNormLayout(input.AsReadOnlyTensorSpan(), numGroups, OrNone(weight), OrNone(bias)));
         GroupNorm(input.AsReadOnlyTensorSpan(), numGroups, OrNone(weight), OrNone(bias), eps, result.AsTensorSpan());
         return result;
     }

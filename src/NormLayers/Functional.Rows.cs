@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
@@ -7,25 +8,37 @@ using NormLayers.Internals.Kernels;
 
 namespace NormLayers;
 
-// What LayerNorm and GroupNorm share once their shapes are checked: from tensor spans and a layout to the kernels of RowNorm.
+// What the layers with statistics share once their shapes are checked: from tensor spans and a layout to the kernels, RowNorm's where
+// a group is contiguous in memory and ChannelNorm's where it is not.
 public static partial class Functional
 {
     internal static void RowForward<T>(in ReadOnlyTensorSpan<T> input, in RowLayout layout, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics, int maxThreads = 0)
         where T : unmanaged
     {
-        Layout.CheckDestination(input, destination, nameof(destination));
+        RowLayout? channelsLast = ChannelLayout.InChannelsLast(layout, input.Lengths);
+        Layout.CheckDestination(input, destination, nameof(destination), channelsLast is not null);
         Layout.CheckApart(weight, destination, nameof(weight), nameof(destination));
         Layout.CheckApart(bias, destination, nameof(bias), nameof(destination));
         if (layout.Groups == 0)
             return;
+        RowLayout groups = Layout.OrderOf<T>(destination) == MemoryOrder.ChannelsLast ? channelsLast!.Value : layout;
         ref readonly T x = ref Layout.Contiguous(input, destination);
         ref T y = ref TensorMarshal.GetReference(destination);
         using var w = new ContiguousOperand<T>(weight);
         using var b = new ContiguousOperand<T>(bias);
         if (typeof(T) == typeof(float))
-            RowNorm.Forward(in As<T, float>(in x), ref Unsafe.As<T, float>(ref y), layout, in As<T, float>(in w.Reference), in As<T, float>(in b.Reference), eps, statistics, maxThreads);
+            Forward(in As<T, float>(in x), ref Unsafe.As<T, float>(ref y), groups, in As<T, float>(in w.Reference), in As<T, float>(in b.Reference), eps, statistics, maxThreads);
         else
-            RowNorm.Forward(in As<T, double>(in x), ref Unsafe.As<T, double>(ref y), layout, in As<T, double>(in w.Reference), in As<T, double>(in b.Reference), eps, statistics, maxThreads);
+            Forward(in As<T, double>(in x), ref Unsafe.As<T, double>(ref y), groups, in As<T, double>(in w.Reference), in As<T, double>(in b.Reference), eps, statistics, maxThreads);
+
+        static void Forward<TElement>(ref readonly TElement x, ref TElement y, in RowLayout groups, ref readonly TElement weight, ref readonly TElement bias, double eps, Span<GroupStatistics> statistics, int maxThreads)
+            where TElement : unmanaged, IFloatingPointIeee754<TElement>
+        {
+            if (groups.IsStrided)
+                ChannelNorm.Forward(in x, ref y, groups.Strided, in weight, in bias, eps, statistics, maxThreads);
+            else
+                RowNorm.Forward(in x, ref y, groups, in weight, in bias, eps, statistics, maxThreads);
+        }
     }
 
     /// <summary>Where several threads may add to the same parameter gradients, they pass the same gate.</summary>
@@ -34,21 +47,30 @@ public static partial class Functional
     {
         CheckLike(gradOutput, input, nameof(gradOutput));
         CheckStatistics(statistics, layout);
+        RowLayout? channelsLast = ChannelLayout.InChannelsLast(layout, input.Lengths);
         if (gradInput.Rank != 0)
-            CheckGradient(gradInput, gradOutput, input, nameof(gradInput));
+            CheckGradient(gradInput, gradOutput, input, nameof(gradInput), channelsLast is not null);
         CheckApart(weight, gradInput, nameof(weight), nameof(gradInput));
         CheckParameterGradient(gradWeight, gradOutput, input, weight, gradInput, layout, nameof(gradWeight));
         CheckParameterGradient(gradBias, gradOutput, input, weight, gradInput, layout, nameof(gradBias));
         CheckApart(gradWeight, gradBias, nameof(gradWeight), nameof(gradBias));
         if (layout.Groups == 0)
             return;
-        using var dy = new ContiguousOperand<T>(gradOutput);
-        using var x = new ContiguousOperand<T>(input);
+        // The order of the result, or without one of the input, is everyone's.
+        MemoryOrder order = Layout.OrderOf(gradInput.Rank == 0 ? input : gradInput);
+        bool isChannelsLast = order == MemoryOrder.ChannelsLast && channelsLast is not null;
+        order = isChannelsLast ? order : MemoryOrder.RowMajor;
+        RowLayout groups = isChannelsLast ? channelsLast!.Value : layout;
+        using var dy = new ContiguousOperand<T>(gradOutput, order);
+        using var x = new ContiguousOperand<T>(input, order);
         using var w = new ContiguousOperand<T>(weight);
         using var sums = new RentedDoubles(layout.Parameters * 2);
         Span<double> weightSums = gradWeight.Rank == 0 ? [] : sums.Span[..(int)layout.Parameters];
         Span<double> biasSums = gradBias.Rank == 0 ? [] : sums.Span[(int)layout.Parameters..];
-        RowNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), layout, statistics, in w.Reference, weightSums, biasSums, maxThreads);
+        if (groups.IsStrided)
+            ChannelNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups.Strided, statistics, in w.Reference, weightSums, biasSums, maxThreads);
+        else
+            RowNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups, statistics, in w.Reference, weightSums, biasSums, maxThreads);
         AddTo(gradWeight, weightSums, gate);
         AddTo(gradBias, biasSums, gate);
     }
@@ -68,12 +90,14 @@ public static partial class Functional
         Layout.CheckApart(biasTangent, destination, nameof(biasTangent), nameof(destination));
         if (layout.Groups == 0)
             return;
-        using var x = new ContiguousOperand<T>(input);
+        using var x = new GroupedOperand<T>(input, layout);
         using var w = new ContiguousOperand<T>(weight);
-        using var dx = new ContiguousOperand<T>(inputTangent);
+        using var dx = new GroupedOperand<T>(inputTangent, layout);
         using var dw = new ContiguousOperand<T>(weightTangent);
         using var db = new ContiguousOperand<T>(biasTangent);
-        RowNorm.Jvp(in x.Reference, in dx.Reference, ref TensorMarshal.GetReference(destination), layout, statistics, in w.Reference, in dw.Reference, in db.Reference);
+        using var y = new GroupedResult<T>(destination, layout);
+        RowNorm.Jvp(in x.Reference, in dx.Reference, ref y.Reference, layout, statistics, in w.Reference, in dw.Reference, in db.Reference);
+        y.Deliver();
     }
 
     internal static void RowDoubleBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> gradGradInput, in ReadOnlyTensorSpan<T> gradGradWeight, in ReadOnlyTensorSpan<T> gradGradBias, in TensorSpan<T> gradGradOutput, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, Lock? gate = null)
@@ -93,15 +117,31 @@ public static partial class Functional
         CheckApartFromParameters(gradWeight, weight, gradGradWeight, gradGradBias, nameof(gradWeight));
         if (layout.Groups == 0)
             return;
-        using var dy = new ContiguousOperand<T>(gradOutput);
-        using var x = new ContiguousOperand<T>(input);
+        using var dy = new GroupedOperand<T>(gradOutput, layout);
+        using var x = new GroupedOperand<T>(input, layout);
         using var w = new ContiguousOperand<T>(weight);
-        using var v = new ContiguousOperand<T>(gradGradInput);
+        using var v = new GroupedOperand<T>(gradGradInput, layout);
         using var vw = new ContiguousOperand<T>(gradGradWeight);
         using var vb = new ContiguousOperand<T>(gradGradBias);
         using var sums = new RentedDoubles(gradWeight.Rank == 0 ? 0 : layout.Parameters);
-        RowNorm.DoubleBackward(in dy.Reference, in x.Reference, in v.Reference, in vw.Reference, in vb.Reference, layout, statistics, in w.Reference, ref OrNull(gradGradOutput), ref OrNull(gradInput), sums.Span);
+        using var dyGradient = new GroupedResult<T>(gradGradOutput, layout);
+        using var xGradient = new GroupedResult<T>(gradInput, layout);
+        RowNorm.DoubleBackward(in dy.Reference, in x.Reference, in v.Reference, in vw.Reference, in vb.Reference, layout, statistics, in w.Reference, ref dyGradient.Reference, ref xGradient.Reference, sums.Span);
+        dyGradient.Deliver();
+        xGradient.Deliver();
         AddTo(gradWeight, sums.Span, gate);
+    }
+
+    /// <summary>Recovers the input less its mean from the output, for a layer's backward.</summary>
+    internal static void RecoverCentered<T>(in ReadOnlyTensorSpan<T> output, in TensorSpan<T> centered, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly T weight, ref readonly T bias, Span<GroupStatistics> centeredStatistics)
+        where T : unmanaged
+    {
+        if (layout.Groups == 0)
+            return;
+        using var y = new GroupedOperand<T>(output, layout);
+        using var result = new GroupedResult<T>(centered, layout);
+        RowNorm.RecoverCentered(in y.Reference, ref result.Reference, layout, statistics, in weight, in bias, centeredStatistics);
+        result.Deliver();
     }
 
     private static void CheckLike<T>(in ReadOnlyTensorSpan<T> tensor, in ReadOnlyTensorSpan<T> input, string name)
@@ -123,10 +163,10 @@ public static partial class Functional
     }
 
     /// <summary>A gradient of the input may be absent, or lie exactly on the gradient of the output.</summary>
-    private static void CheckGradient<T>(in TensorSpan<T> gradient, in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, string name) where T : unmanaged
+    private static void CheckGradient<T>(in TensorSpan<T> gradient, in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, string name, bool channelsLast = false) where T : unmanaged
     {
-        Layout.CheckDestination(gradOutput, gradient, name);
-        Layout.CheckDestination(input, gradient, name);
+        Layout.CheckDestination(gradOutput, gradient, name, channelsLast);
+        Layout.CheckDestination(input, gradient, name, channelsLast);
     }
 
     private static void CheckSecondGradients<T>(in TensorSpan<T> gradGradOutput, in TensorSpan<T> gradInput, in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> gradGradInput) where T : unmanaged

@@ -33,8 +33,11 @@ public abstract class NormLayer
             "LayerNorm" => LayerNorm<T>.FromCall(call),
             "RMSNorm" => RMSNorm<T>.FromCall(call),
             "GroupNorm" => GroupNorm<T>.FromCall(call),
+            "BatchNorm1d" => BatchNorm1d<T>.FromCall(call),
+            "BatchNorm2d" => BatchNorm2d<T>.FromCall(call),
+            "BatchNorm3d" => BatchNorm3d<T>.FromCall(call),
             "LocalResponseNorm" => LocalResponseNorm<T>.FromCall(call),
-            _ => throw new FormatException($"Unknown layer '{call.Name}'; known are LayerNorm, RMSNorm, GroupNorm and LocalResponseNorm."),
+            _ => throw new FormatException($"Unknown layer '{call.Name}'; known are LayerNorm, RMSNorm, GroupNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d and LocalResponseNorm."),
         };
     }
 }
@@ -85,7 +88,7 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     public Tensor<T> Forward(Tensor<T> input)
     {
         ArgumentNullException.ThrowIfNull(input);
-        Tensor<T> result = Tensor.CreateFromShapeUninitialized<T>(input.Lengths);
+        Tensor<T> result = ResultLike(input);
         Forward(input.AsReadOnlyTensorSpan(), result.AsTensorSpan());
         return result;
     }
@@ -116,7 +119,8 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     public Tensor<T> Backward(Tensor<T> gradOutput, ForwardPass<T> pass)
     {
         ArgumentNullException.ThrowIfNull(gradOutput);
-        Tensor<T> result = Tensor.CreateFromShapeUninitialized<T>(gradOutput.Lengths);
+        ArgumentNullException.ThrowIfNull(pass);
+        Tensor<T> result = ResultLike(pass.Kept);
         Backward(gradOutput.AsReadOnlyTensorSpan(), pass, result.AsTensorSpan());
         return result;
     }
@@ -219,6 +223,9 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     private protected virtual Tensor<long>? BatchCounter => null;
 
     private const string BatchCounterName = "num_batches_tracked";
+
+    /// <summary>A new tensor for a result of a tensor's shape: row-major, unless the layer keeps another order.</summary>
+    private protected virtual Tensor<T> ResultLike(Tensor<T> tensor) => Tensor.CreateFromShapeUninitialized<T>(tensor.Lengths);
 
     /// <summary>Throws unless a Python call's device and dtype are what this layer is.</summary>
     private protected static void CheckFactory(PythonArguments arguments)

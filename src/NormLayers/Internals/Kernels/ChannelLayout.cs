@@ -17,11 +17,12 @@ internal enum ParameterAxis
 /// <param name="Columns">The columns of a block, a multiple of <paramref name="GroupColumns"/>.</param>
 /// <param name="GroupColumns">The neighbouring columns that share statistics.</param>
 /// <param name="Axis">What a parameter belongs to. By row only where a group is one column.</param>
+/// <param name="Statistic">What is taken off a group and what it is divided by.</param>
 /// <remarks>
 /// BatchNorm over (N, C, S) is (1, N, C·S, S, Group), over channels-last memory (1, N·S, C, 1, Column); GroupNorm over channels-last
 /// memory is (N, S, C, C/G, Column); LayerNorm over C of (N, C, S) is (N, C, S, 1, Row).
 /// </remarks>
-internal readonly record struct ChannelLayout(nint Outer, nint Rows, nint Columns, nint GroupColumns, ParameterAxis Axis)
+internal readonly record struct ChannelLayout(nint Outer, nint Rows, nint Columns, nint GroupColumns, ParameterAxis Axis, RowStatistic Statistic)
 {
     /// <summary>From so many neighbouring columns with one parameter on, a row's part of a group is summed as a run of memory.</summary>
     private const nint LeastRun = 16;
@@ -50,13 +51,33 @@ internal readonly record struct ChannelLayout(nint Outer, nint Rows, nint Column
     /// <summary>Whether a row's part of a group is a run of memory with one parameter.</summary>
     internal bool InRuns => Axis == ParameterAxis.Group && GroupColumns >= LeastRun;
 
-    /// <summary>The same groups after each block has been transposed, where they are contiguous.</summary>
-    internal RowLayout Transposed => Axis switch
+    /// <summary>Whether the mean of a group moves with its elements.</summary>
+    internal bool Centered => AsRows().Centered;
+
+    /// <summary>Whether 1/deviation moves with the elements.</summary>
+    internal bool Scaled => AsRows().Scaled;
+
+    /// <summary>The same groups as rows, which they are once each block has been transposed.</summary>
+    internal RowLayout AsRows() => (Axis switch
     {
-        ParameterAxis.Row => new RowLayout(Groups, Rows, 1, 1),
-        ParameterAxis.Column => new RowLayout(Groups, GroupColumns, Rows, BlockGroups),
-        _ => new RowLayout(Groups, 1, Length, BlockGroups),
-    };
+        ParameterAxis.Row => new RowLayout(Groups, Rows, 1, 1, Statistic),
+        ParameterAxis.Column => new RowLayout(Groups, GroupColumns, Rows, BlockGroups, Statistic),
+        _ => new RowLayout(Groups, 1, Length, BlockGroups, Statistic),
+    }) with { Strided = this };
+
+    /// <summary>The groups of a row-major tensor in channels-last memory of the same shape (N, C, *); null where they would lie in neither geometry.</summary>
+    internal static RowLayout? InChannelsLast(in RowLayout layout, ReadOnlySpan<nint> lengths)
+    {
+        ChannelLayout strided = layout.Strided;
+        if (!layout.IsStrided)
+        {
+            return layout.Run == 1 && layout.Period == 1 ? null
+                : new ChannelLayout(layout.Groups / layout.Period, layout.Run, layout.Parameters, layout.GroupParameters, ParameterAxis.Column, layout.Statistic).AsRows();
+        }
+        return strided.Axis != ParameterAxis.Row ? new ChannelLayout(1, strided.Length, strided.BlockGroups, 1, ParameterAxis.Column, layout.Statistic).AsRows()
+            : strided.Outer == lengths[0] && strided.Rows == lengths[1] ? layout with { Strided = default }
+            : null;
+    }
 
     /// <summary>How many columns to take from a block at once, whole groups: so many that all their rows stay in cache, else wide ones.</summary>
     internal nint StripColumns(int elementSize)

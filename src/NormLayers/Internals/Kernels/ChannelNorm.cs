@@ -24,6 +24,9 @@ internal static unsafe partial class ChannelNorm
     /// <summary>Where a whole row is handled at once and is short, rows are joined to stretches of at least so many elements.</summary>
     private const nint LeastPeriod = 256;
 
+    /// <summary>Where nothing is read twice, the elements that are asked for in advance: two pages of floats.</summary>
+    private const nint GivenAhead = 2048;
+
     private const nint MostAlignedColumns = 64;
 
     /// <summary>Normalizes all groups.</summary>
@@ -33,10 +36,9 @@ internal static unsafe partial class ChannelNorm
     /// <param name="weight">The first factor, or a null reference.</param>
     /// <param name="bias">The first summand, or a null reference.</param>
     /// <param name="eps">Added to the variance.</param>
-    /// <param name="statistics">Takes each group's statistics, block by block, unless it is empty.</param>
-    /// <param name="given">Whether <paramref name="statistics"/> are to be used as they are.</param>
+    /// <param name="statistics">Takes each group's statistics, block by block, unless it is empty; has them where the layout's are given.</param>
     /// <param name="maxThreads">The most threads, or 0.</param>
-    internal static void Forward<T>(ref readonly T x, ref T y, in ChannelLayout layout, ref readonly T weight, ref readonly T bias, double eps, Span<GroupStatistics> statistics, bool given, int maxThreads)
+    internal static void Forward<T>(ref readonly T x, ref T y, in ChannelLayout layout, ref readonly T weight, ref readonly T bias, double eps, Span<GroupStatistics> statistics, int maxThreads)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
         int threads = Partition.Threads(layout.Count, maxThreads);
@@ -45,13 +47,16 @@ internal static unsafe partial class ChannelNorm
         {
             var work = new ForwardWork<T>
             {
-                X = px, Y = py, Weight = pw, Bias = pb, Statistics = ps, Layout = layout, Eps = eps, Given = given, Threads = 1,
+                X = px, Y = py, Weight = pw, Bias = pb, Statistics = ps, Layout = layout, Eps = eps, Threads = 1,
                 StripColumns = layout.InRuns ? RunStrip<T>(layout, threads) : layout.StripColumns(sizeof(T)),
             };
+            // Nothing is read twice: in the order of memory.
+            if (work.Given && layout.Rows >= threads)
+                work.StripColumns = layout.Columns;
             work.Strips = (layout.Columns + work.StripColumns - 1) / work.StripColumns;
             // In place the line is in the cache already.
             if (px != py)
-                work.Stream = Streaming.For<T>(layout.Count, work.Strips == 1 ? layout.Rows * layout.Columns : work.StripColumns);
+                work.Stream = Streaming.For<T>(layout.Count, work.Given ? GivenAhead : work.Strips == 1 ? layout.Rows * layout.Columns : work.StripColumns);
             if (layout.Outer * work.Strips >= threads)
             {
                 Partition.Run(layout.Outer * work.Strips, threads, &ForwardStrips<T>, &work);
@@ -69,10 +74,11 @@ internal static unsafe partial class ChannelNorm
         internal GroupStatistics* Statistics;
         internal ChannelLayout Layout;
         internal double Eps;
-        internal bool Given;
         internal int Threads;
         internal nint StripColumns, Strips;
         internal Streaming Stream;
+
+        internal readonly bool Given => Layout.Statistic == RowStatistic.Given;
 
         internal readonly T* End => X + Layout.Count;
 
@@ -175,7 +181,7 @@ internal static unsafe partial class ChannelNorm
         for (nint block = start; block < end; block++)
         {
             nint row = block * strip.BlockRows;
-            ColumnMoments.Of(strip.X + row * stride, stride, Math.Min(strip.BlockRows, strip.Layout.Rows - row), strip.Columns, strip.Work->End, strip.Memory + block * strip.MemoryPerBlock);
+            ColumnMoments.Of(strip.X + row * stride, stride, Math.Min(strip.BlockRows, strip.Layout.Rows - row), strip.Columns, strip.Work->End, strip.Layout.Centered, strip.Memory + block * strip.MemoryPerBlock);
         }
     }
 
@@ -184,12 +190,14 @@ internal static unsafe partial class ChannelNorm
     {
         ref readonly ChannelLayout layout = ref strip.Layout;
         double variance = squares / layout.Length;
+        bool zero = layout.Statistic == RowStatistic.MeanAndVarianceOrZero;
         if (typeof(T) != typeof(double) || variance is >= 1e-250 and <= double.MaxValue || (variance == 0 && Math.Abs(mean.High) > 1e-100))
-            return new GroupStatistics(new Moments(mean.High, mean.Low, variance), strip.Work->Eps);
+            return new GroupStatistics(new Moments(mean.High, mean.Low, variance), strip.Work->Eps, zero);
         using var gathered = new RentedDoubles(layout.Length);
         for (nint row = 0; row < layout.Rows; row++)
             new ReadOnlySpan<double>(strip.X + row * layout.Columns + group * layout.GroupColumns, (int)layout.GroupColumns).CopyTo(gathered.Span[(int)(row * layout.GroupColumns)..]);
-        return new GroupStatistics(Moments.Of(in gathered.Span[0], layout.Length, 1), strip.Work->Eps);
+        ref readonly double first = ref gathered.Span[0];
+        return new GroupStatistics(layout.Centered ? Moments.Of(in first, layout.Length, 1) : Moments.OfSquares(in first, layout.Length, 1), strip.Work->Eps, zero);
     }
 
     private static void ApplyColumns<T>(ref Strip<T> strip) where T : unmanaged, IFloatingPointIeee754<T>

@@ -38,15 +38,16 @@ internal static unsafe class ColumnMoments
     /// <param name="rows">The number of rows, at least 1.</param>
     /// <param name="columns">The number of columns, at least 1.</param>
     /// <param name="end">The end of readable memory: behind a row's last column lies something else, which is read where it is there and not used.</param>
+    /// <param name="centered">Whether to take the mean off; else it is zero and the sums are of x².</param>
     /// <param name="work"><see cref="WorkPerColumn"/> times <see cref="Width"/> doubles.</param>
-    internal static void Of<T>(T* x, nint stride, nint rows, nint columns, T* end, double* work) where T : unmanaged
+    internal static void Of<T>(T* x, nint stride, nint rows, nint columns, T* end, bool centered, double* work) where T : unmanaged
     {
         nint width = Width(columns);
         double* tile = work + 3 * width;
         for (nint row = 0; row < rows; row += TileRows)
         {
             nint length = Math.Min(TileRows, rows - row);
-            OfTile(x + row * stride, stride, length, columns, end, row == 0 ? work : tile, tile + 3 * width);
+            OfTile(x + row * stride, stride, length, columns, end, centered, row == 0 ? work : tile, tile + 3 * width);
             if (row > 0)
                 Merge(work, tile, width, row, length);
         }
@@ -68,13 +69,19 @@ internal static unsafe class ColumnMoments
         }
     }
 
-    private static void OfTile<T>(T* x, nint stride, nint rows, nint columns, T* end, double* moments, double* rest) where T : unmanaged
+    private static void OfTile<T>(T* x, nint stride, nint rows, nint columns, T* end, bool centered, double* moments, double* rest) where T : unmanaged
     {
         nint width = Width(columns);
         double* sums = moments + width, squares = moments + 2 * width;
-        for (nint j = 0; j < columns; j++)
+        new Span<double>(moments, (int)width).Clear();
+        for (nint j = 0; j < columns && centered; j++)
             moments[j] = Elements.ToDouble(x[j]);
         AddTile(x, stride, rows, columns, end, moments, sums, squares, rest);
+        if (!centered)
+        {
+            new Span<double>(sums, (int)width).Clear();
+            return;
+        }
         if (typeof(T) == typeof(double))
         {
             Center(moments, width, rows, rest);

@@ -183,7 +183,7 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>The sums of g and of g · n over neighbouring elements; dy · n and dy are also added to the element-wise sums that are wanted.</summary>
-    private static (double Sum, double Product) SumElements<T>(ref readonly T dy, ref readonly T x, nint length, in GroupStatistics group, ref readonly T weight, Span<double> weightSums, Span<double> biasSums)
+    internal static (double Sum, double Product) SumElements<T>(ref readonly T dy, ref readonly T x, nint length, in GroupStatistics group, ref readonly T weight, Span<double> weightSums, Span<double> biasSums)
         where T : unmanaged
     {
         Vector512<double> s0 = default, s1 = default, p0 = default, p1 = default;
@@ -233,7 +233,7 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>dx = (dy · weight - mean - n · meanProduct) · rstd, with a weight for each element or one for all.</summary>
-    private static void WriteElements<T>(ref readonly T dy, ref readonly T x, ref T dx, nint length, in GroupStatistics group, double mean, double meanProduct, ref readonly T weight, double runWeight)
+    internal static void WriteElements<T>(ref readonly T dy, ref readonly T x, ref T dx, nint length, in GroupStatistics group, double mean, double meanProduct, ref readonly T weight, double runWeight)
         where T : unmanaged
     {
         Vector512<double> means = Vector512.Create(mean), products = Vector512.Create(meanProduct), trueRstd = Vector512.Create(group.Rstd);

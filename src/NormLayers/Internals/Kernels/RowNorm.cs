@@ -12,6 +12,12 @@ namespace NormLayers.Internals.Kernels;
 /// <param name="Statistic">What is taken off a group and what it is divided by.</param>
 internal readonly record struct RowLayout(nint Groups, nint GroupParameters, nint Run, nint Period, RowStatistic Statistic = RowStatistic.MeanAndVariance)
 {
+    /// <summary>Where the groups lie in memory when they are not contiguous.</summary>
+    internal ChannelLayout Strided { get; init; }
+
+    /// <summary>Whether they are not.</summary>
+    internal bool IsStrided => Strided != default;
+
     /// <summary>The elements of a group.</summary>
     internal nint Length => GroupParameters * Run;
 

@@ -1,0 +1,439 @@
+using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace NormLayers.Internals.Kernels;
+
+/// <summary>The derivative of the lines in ChannelNorm.cs; the formula is RowNorm's.</summary>
+/// <remarks>
+/// All in double, rounded once. Order: a column's sums take its rows in rising order, in blocks as the statistics do where a strip
+/// is one of few, and the columns of a group are added in order. Gradients of parameters are summed over at most 64 blocks of
+/// outer blocks, then over these and their strips in order. All of these cuts depend on the shape alone.
+/// </remarks>
+internal static unsafe partial class ChannelNorm
+{
+    private const nint MostOuterBlocks = 64;
+
+    /// <summary>Doubles of working memory for each column: two sums and seven constants.</summary>
+    private const nint BackwardWorkPerColumn = 9;
+
+    /// <summary>Computes the gradients of all groups; each result is optional.</summary>
+    /// <param name="dy">The gradient of the output, contiguous.</param>
+    /// <param name="x">The forward's input, contiguous.</param>
+    /// <param name="dx">Takes the input's gradient; may be <paramref name="dy"/> itself; a null reference for none.</param>
+    /// <param name="layout">The forward's groups, at least one.</param>
+    /// <param name="statistics">The forward's statistics, one a group.</param>
+    /// <param name="weight">The first factor, or a null reference.</param>
+    /// <param name="weightSums">Takes the weight's gradient, one a parameter; empty for none.</param>
+    /// <param name="biasSums">Takes the bias's gradient, one a parameter; empty for none.</param>
+    /// <param name="maxThreads">The most threads, or 0.</param>
+    internal static void Backward<T>(ref readonly T dy, ref readonly T x, ref T dx, in ChannelLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly T weight, Span<double> weightSums, Span<double> biasSums, int maxThreads)
+        where T : unmanaged
+    {
+        weightSums.Clear();
+        biasSums.Clear();
+        int threads = Partition.Threads(layout.Count, maxThreads);
+        nint blockLength = (layout.Outer + MostOuterBlocks - 1) / MostOuterBlocks, blocks = (layout.Outer + blockLength - 1) / blockLength;
+        // Sums over a row are cut at the strips, which therefore may not depend on the threads.
+        nint stripColumns = layout.InRuns ? RunStrip<T>(layout, threads) : layout.StripColumns(sizeof(T)), strips = (layout.Columns + stripColumns - 1) / stripColumns;
+        nint perUnit = layout.Axis switch { ParameterAxis.Row => layout.Rows, ParameterAxis.Column => stripColumns, _ => stripColumns / layout.GroupColumns };
+        using var sums = new RentedDoubles(blocks * strips * 2 * perUnit);
+        fixed (T* pdy = &dy, px = &x, pdx = &dx, pw = &weight)
+        fixed (GroupStatistics* ps = statistics)
+        fixed (double* pSums = sums.Span)
+        {
+            var work = new BackwardWork<T>
+            {
+                Dy = pdy, X = px, Dx = pdx, Weight = pw, Statistics = ps, Layout = layout, StripColumns = stripColumns, Strips = strips,
+                Sums = pSums, SumsPerUnit = perUnit, OuterPerBlock = blockLength, Threads = 1,
+            };
+            if (blocks * strips >= threads)
+                Partition.Run(blocks * strips, threads, &BackwardUnits<T>, &work);
+            else
+            {
+                work.Threads = threads;
+                BackwardUnits<T>(&work, 0, blocks * strips);
+            }
+            for (nint unit = 0; unit < blocks * strips; unit++)
+            {
+                nint column = unit % strips * stripColumns, columns = Math.Min(stripColumns, layout.Columns - column);
+                (nint first, nint count) = layout.Axis switch
+                {
+                    ParameterAxis.Row => (0, layout.Rows),
+                    ParameterAxis.Column => (column, columns),
+                    _ => (column / layout.GroupColumns, columns / layout.GroupColumns),
+                };
+                Add(weightSums, new ReadOnlySpan<double>(pSums + unit * 2 * perUnit, (int)count), first);
+                Add(biasSums, new ReadOnlySpan<double>(pSums + (unit * 2 + 1) * perUnit, (int)count), first);
+            }
+        }
+
+        static void Add(Span<double> all, ReadOnlySpan<double> terms, nint first)
+        {
+            if (all.IsEmpty)
+                return;
+            Span<double> sums = all.Slice((int)first, terms.Length);
+            TensorPrimitives.Add(sums, terms, sums);
+        }
+    }
+
+    private struct BackwardWork<T> where T : unmanaged
+    {
+        internal T* Dy, X, Dx, Weight;
+        internal GroupStatistics* Statistics;
+        internal ChannelLayout Layout;
+        internal double* Sums;
+        internal nint StripColumns, Strips, SumsPerUnit, OuterPerBlock;
+        internal int Threads;
+
+        internal readonly double WeightOf(nint parameter) => Weight == null ? 1 : Elements.ToDouble(Weight[parameter]);
+    }
+
+    /// <summary>Some columns of one outer block, in the backward.</summary>
+    private struct BackwardStrip<T> where T : unmanaged
+    {
+        internal BackwardWork<T>* Work;
+        internal T* Dy, X, Dx;
+        internal GroupStatistics* Statistics;
+        internal nint Column, Columns, BlockRows;
+
+        /// <summary>For each row block a sum of dy and one of dy · n per column; behind all of them the constants of the columns.</summary>
+        internal double* Memory;
+        internal double* Constants;
+
+        /// <summary>The gradients of the unit's weights, and of its biases.</summary>
+        internal double* Weights, Biases;
+
+        internal readonly ref readonly ChannelLayout Layout => ref Work->Layout;
+
+        internal readonly nint Width => ColumnMoments.Width(Columns);
+
+        internal readonly nint Parameter(nint row, nint column) => Layout.Axis switch
+        {
+            ParameterAxis.Row => row,
+            ParameterAxis.Column => Column + column,
+            _ => (Column + column) / Layout.GroupColumns,
+        };
+    }
+
+    /// <summary>A range of units, each a strip of the columns of one block of outer blocks.</summary>
+    private static void BackwardUnits<T>(void* state, nint start, nint end) where T : unmanaged
+    {
+        ref readonly BackwardWork<T> work = ref *(BackwardWork<T>*)state;
+        ref readonly ChannelLayout layout = ref work.Layout;
+        for (nint unit = start; unit < end; unit++)
+        {
+            nint block = unit / work.Strips, column = unit % work.Strips * work.StripColumns, columns = Math.Min(work.StripColumns, layout.Columns - column);
+            double* sums = work.Sums + unit * 2 * work.SumsPerUnit;
+            new Span<double>(sums, (int)(2 * work.SumsPerUnit)).Clear();
+            for (nint outer = block * work.OuterPerBlock; outer < Math.Min((block + 1) * work.OuterPerBlock, layout.Outer); outer++)
+            {
+                nint at = outer * layout.Rows * layout.Columns + column;
+                var strip = new BackwardStrip<T>
+                {
+                    Work = (BackwardWork<T>*)state, Dy = work.Dy + at, X = work.X + at, Dx = work.Dx == null ? null : work.Dx + at,
+                    Statistics = work.Statistics + outer * layout.BlockGroups + column / layout.GroupColumns,
+                    Column = column, Columns = columns, Weights = sums, Biases = sums + work.SumsPerUnit,
+                };
+                if (layout.InRuns)
+                    Partition.Run(columns / layout.GroupColumns, work.Threads, &BackwardRuns<T>, &strip);
+                else
+                    BackwardColumns(ref strip);
+            }
+        }
+    }
+
+    private static void BackwardColumns<T>(ref BackwardStrip<T> strip) where T : unmanaged
+    {
+        ref readonly ChannelLayout layout = ref strip.Layout;
+        nint width = strip.Width, blocks = RowBlocks(layout.Rows, out strip.BlockRows);
+        // A row's sums belong to one thread.
+        int threads = layout.Axis == ParameterAxis.Row ? 1 : strip.Work->Threads;
+        using var memory = new RentedDoubles((2 * blocks + BackwardWorkPerColumn) * width);
+        fixed (double* pMemory = memory.Span)
+        fixed (BackwardStrip<T>* state = &strip)
+        {
+            strip.Memory = pMemory;
+            strip.Constants = pMemory + 2 * blocks * width;
+            SetConstants(in strip);
+            Partition.Run(blocks, threads, layout.Axis == ParameterAxis.Row ? &SumRowBlocks<T> : &SumColumnBlocks<T>, state);
+            for (nint block = 1; block < blocks; block++)
+                TensorPrimitives.Add(memory.Span[..(int)(2 * width)], memory.Span.Slice((int)(2 * block * width), (int)(2 * width)), memory.Span[..(int)(2 * width)]);
+            SetMeans(in strip);
+            if (strip.Dx != null)
+                Partition.Run(layout.Rows, strip.Work->Threads, &WriteRows<T>, state);
+        }
+    }
+
+    /// <summary>hi, lo and rstd of the normalized value, 1/deviation itself, weight, and (later) the two means, for each column.</summary>
+    private static void SetConstants<T>(ref readonly BackwardStrip<T> strip) where T : unmanaged
+    {
+        nint width = strip.Width;
+        new Span<double>(strip.Constants, (int)(BackwardWorkPerColumn * width)).Clear();
+        for (nint j = 0; j < strip.Columns; j++)
+        {
+            ref readonly GroupStatistics group = ref strip.Statistics[j / strip.Layout.GroupColumns];
+            double* c = strip.Constants + j;
+            (c[0], c[width], c[2 * width], c[3 * width], c[4 * width]) = (group.Scale, group.ScaledMean, group.ScaledMeanLow, group.ScaledRstd, group.Rstd);
+            c[5 * width] = strip.Layout.Axis == ParameterAxis.Row ? 1 : strip.Work->WeightOf(strip.Parameter(0, j));
+        }
+    }
+
+    /// <summary>From a strip's sums the gradients of its parameters, and each group's E[g] and E[g · n].</summary>
+    private static void SetMeans<T>(ref readonly BackwardStrip<T> strip) where T : unmanaged
+    {
+        ref readonly ChannelLayout layout = ref strip.Layout;
+        nint width = strip.Width;
+        double* sums = strip.Memory, products = sums + width, weights = strip.Constants + 5 * width;
+        for (nint first = 0; first < strip.Columns; first += layout.GroupColumns)
+        {
+            double sum = 0, product = 0;
+            for (nint j = first; j < first + layout.GroupColumns; j++)
+            {
+                sum += sums[j] * weights[j];
+                product += products[j] * weights[j];
+                if (layout.Axis == ParameterAxis.Row)
+                    continue;
+                nint parameter = layout.Axis == ParameterAxis.Column ? j : j / layout.GroupColumns;
+                strip.Weights[parameter] += products[j];
+                strip.Biases[parameter] += sums[j];
+            }
+            double mean = layout.Centered ? sum / layout.Length : 0, meanProduct = layout.Scaled ? product / layout.Length : 0;
+            for (nint j = first; j < first + layout.GroupColumns; j++)
+                (strip.Constants[6 * width + j], strip.Constants[7 * width + j]) = (mean, meanProduct);
+        }
+    }
+
+    private static void SumColumnBlocks<T>(void* state, nint start, nint end) where T : unmanaged
+    {
+        ref readonly BackwardStrip<T> strip = ref *(BackwardStrip<T>*)state;
+        nint stride = strip.Layout.Columns, width = strip.Width, vectors = strip.Columns & ~(Elements.Step - 1);
+        for (nint block = start; block < end; block++)
+        {
+            double* sums = strip.Memory + 2 * block * width;
+            new Span<double>(sums, (int)(2 * width)).Clear();
+            nint last = Math.Min((block + 1) * strip.BlockRows, strip.Layout.Rows);
+            for (nint row = block * strip.BlockRows; row < last; row += RowsAtOnce)
+            {
+                nint rows = Math.Min(RowsAtOnce, last - row), at = row * stride;
+                SumColumns(strip.Dy + at, strip.X + at, stride, rows, vectors, strip.Constants, sums, width);
+                for (nint j = vectors; j < strip.Columns; j++)
+                    SumColumn(strip.Dy + at + j, strip.X + at + j, stride, rows, in strip.Statistics[j / strip.Layout.GroupColumns], ref sums[j], ref sums[width + j]);
+            }
+        }
+    }
+
+    private const nint RowsAtOnce = 8;
+
+    private static void SumColumns<T>(T* dy, T* x, nint stride, nint rows, nint columns, double* constants, double* sums, nint width) where T : unmanaged
+    {
+        for (nint j = 0; j < columns; j += Elements.Step)
+        {
+            var n0 = new Normalizer(constants, j, width);
+            var n1 = new Normalizer(constants, j + 8, width);
+            Vector512<double> s0 = Vector512.Load(sums + j), s1 = Vector512.Load(sums + j + 8), p0 = Vector512.Load(sums + width + j), p1 = Vector512.Load(sums + width + j + 8);
+            nint at = j;
+            for (nint row = 0; row < rows; row++, at += stride)
+            {
+                (Vector512<double> g0, Vector512<double> g1) = Elements.Widen(in *dy, at);
+                (Vector512<double> x0, Vector512<double> x1) = Elements.Widen(in *x, at);
+                Streaming.Prefetch(in *dy, at + RowsAtOnce * stride);
+                Streaming.Prefetch(in *x, at + RowsAtOnce * stride);
+                s0 += g0;
+                s1 += g1;
+                p0 += g0 * n0.Of<T>(x0);
+                p1 += g1 * n1.Of<T>(x1);
+            }
+            s0.Store(sums + j);
+            s1.Store(sums + j + 8);
+            p0.Store(sums + width + j);
+            p1.Store(sums + width + j + 8);
+        }
+    }
+
+    private static void SumColumn<T>(T* dy, T* x, nint stride, nint rows, in GroupStatistics group, ref double sum, ref double product) where T : unmanaged
+    {
+        for (nint row = 0; row < rows; row++)
+        {
+            double g = Elements.ToDouble(dy[row * stride]);
+            sum += g;
+            product += g * group.Normalize(Elements.ToDouble(x[row * stride]));
+        }
+    }
+
+    /// <summary>The constants of eight columns' normalized values.</summary>
+    private readonly struct Normalizer
+    {
+        private readonly Vector512<double> scale, hi, lo, rstd;
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        internal Normalizer(double* constants, nint column, nint width)
+        {
+            scale = Vector512.Load(constants + column);
+            hi = Vector512.Load(constants + width + column);
+            lo = Vector512.Load(constants + 2 * width + column);
+            rstd = Vector512.Load(constants + 3 * width + column);
+        }
+
+        // Only groups of doubles are ever scaled.
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        internal Vector512<double> Of<T>(Vector512<double> x) => ((typeof(T) == typeof(double) ? x * scale : x) - hi - lo) * rstd;
+    }
+
+    /// <summary>With a weight a row: a column's sums are of dy · weight, and the row's are across the strip.</summary>
+    private static void SumRowBlocks<T>(void* state, nint start, nint end) where T : unmanaged
+    {
+        ref readonly BackwardStrip<T> strip = ref *(BackwardStrip<T>*)state;
+        nint stride = strip.Layout.Columns, width = strip.Width, vectors = strip.Columns & ~(Elements.Step - 1);
+        for (nint block = start; block < end; block++)
+        {
+            double* sums = strip.Memory + 2 * block * width;
+            new Span<double>(sums, (int)(2 * width)).Clear();
+            for (nint row = block * strip.BlockRows; row < Math.Min((block + 1) * strip.BlockRows, strip.Layout.Rows); row++)
+            {
+                double weight = strip.Work->WeightOf(row);
+                (double rowSum, double rowProduct) = SumRow(strip.Dy + row * stride, strip.X + row * stride, vectors, weight, strip.Constants, sums, width, stride);
+                for (nint j = vectors; j < strip.Columns; j++)
+                {
+                    double g = Elements.ToDouble(strip.Dy[row * stride + j]), product = g * strip.Statistics[j].Normalize(Elements.ToDouble(strip.X[row * stride + j]));
+                    sums[j] += g * weight;
+                    sums[width + j] += product * weight;
+                    rowSum += g;
+                    rowProduct += product;
+                }
+                strip.Biases[row] += rowSum;
+                strip.Weights[row] += rowProduct;
+            }
+        }
+    }
+
+    private static (double Sum, double Product) SumRow<T>(T* dy, T* x, nint columns, double weight, double* constants, double* sums, nint width, nint ahead) where T : unmanaged
+    {
+        Vector512<double> weights = Vector512.Create(weight), s0 = default, s1 = default, p0 = default, p1 = default;
+        for (nint j = 0; j < columns; j += Elements.Step)
+        {
+            (Vector512<double> g0, Vector512<double> g1) = Elements.Widen(in *dy, j);
+            (Vector512<double> x0, Vector512<double> x1) = Elements.Widen(in *x, j);
+            Streaming.Prefetch(in *dy, j + ahead);
+            Streaming.Prefetch(in *x, j + ahead);
+            x0 = g0 * new Normalizer(constants, j, width).Of<T>(x0);
+            x1 = g1 * new Normalizer(constants, j + 8, width).Of<T>(x1);
+            s0 += g0;
+            s1 += g1;
+            p0 += x0;
+            p1 += x1;
+            (Vector512.Load(sums + j) + g0 * weights).Store(sums + j);
+            (Vector512.Load(sums + j + 8) + g1 * weights).Store(sums + j + 8);
+            (Vector512.Load(sums + width + j) + x0 * weights).Store(sums + width + j);
+            (Vector512.Load(sums + width + j + 8) + x1 * weights).Store(sums + width + j + 8);
+        }
+        return (Moments.Fold(s0 + s1), Moments.Fold(p0 + p1));
+    }
+
+    private static void WriteRows<T>(void* state, nint start, nint end) where T : unmanaged
+    {
+        ref readonly BackwardStrip<T> strip = ref *(BackwardStrip<T>*)state;
+        ref readonly ChannelLayout layout = ref strip.Layout;
+        nint width = strip.Width, vectors = strip.Columns & ~(Elements.Step - 1);
+        double* means = strip.Constants + 6 * width, products = means + width, weights = strip.Constants + 5 * width;
+        for (nint row = start; row < end; row++)
+        {
+            nint at = row * layout.Columns;
+            double weight = layout.Axis == ParameterAxis.Row ? strip.Work->WeightOf(row) : 1;
+            for (nint j = vectors; j < strip.Columns; j++)
+            {
+                ref readonly GroupStatistics group = ref strip.Statistics[j / layout.GroupColumns];
+                double g = Elements.ToDouble(strip.Dy[at + j]) * (weights[j] * weight);
+                // Statistics that are given do not move with the input, which then may be infinite.
+                double n = layout.Scaled ? group.Normalize(Elements.ToDouble(strip.X[at + j])) * products[j] : 0;
+                strip.Dx[at + j] = Elements.FromDouble<T>((g - means[j] - n) * group.Rstd);
+            }
+            if (layout.Scaled)
+                WriteVectors(strip.Dy + at, strip.X + at, strip.Dx + at, vectors, weight, strip.Constants, width);
+            else
+                WriteScaled(strip.Dy + at, strip.Dx + at, vectors, weight, strip.Constants, width);
+        }
+    }
+
+    private static void WriteVectors<T>(T* dy, T* x, T* dx, nint columns, double weight, double* constants, nint width) where T : unmanaged
+    {
+        Vector512<double> rowWeight = Vector512.Create(weight);
+        for (nint j = 0; j < columns; j += Elements.Step)
+        {
+            (Vector512<double> g0, Vector512<double> g1) = Elements.Widen(in *dy, j);
+            (Vector512<double> x0, Vector512<double> x1) = Elements.Widen(in *x, j);
+            Elements.Narrow(Gradient(g0, x0, j), Gradient(g1, x1, j + 8), ref *dx, j);
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        Vector512<double> Gradient(Vector512<double> g, Vector512<double> x, nint j)
+            => (g * (Vector512.Load(constants + 5 * width + j) * rowWeight) - Vector512.Load(constants + 6 * width + j) - new Normalizer(constants, j, width).Of<T>(x) * Vector512.Load(constants + 7 * width + j)) * Vector512.Load(constants + 4 * width + j);
+    }
+
+    private static void WriteScaled<T>(T* dy, T* dx, nint columns, double weight, double* constants, nint width) where T : unmanaged
+    {
+        Vector512<double> rowWeight = Vector512.Create(weight);
+        for (nint j = 0; j < columns; j += Elements.Step)
+        {
+            (Vector512<double> g0, Vector512<double> g1) = Elements.Widen(in *dy, j);
+            Elements.Narrow(
+                g0 * (Vector512.Load(constants + 5 * width + j) * rowWeight) * Vector512.Load(constants + 4 * width + j),
+                g1 * (Vector512.Load(constants + 5 * width + j + 8) * rowWeight) * Vector512.Load(constants + 4 * width + j + 8), ref *dx, j);
+        }
+    }
+
+    /// <summary>Groups in runs, each run summed and written as RowNorm does.</summary>
+    private static void BackwardRuns<T>(void* state, nint start, nint end) where T : unmanaged
+    {
+        ref readonly BackwardStrip<T> strip = ref *(BackwardStrip<T>*)state;
+        ref readonly ChannelLayout layout = ref strip.Layout;
+        nint length = layout.GroupColumns;
+        using var memory = new RentedDoubles(2 * (end - start));
+        Span<double> sums = memory.Span[..(int)(end - start)], products = memory.Span[(int)(end - start)..];
+        memory.Span.Clear();
+        for (nint row = 0; row < layout.Rows; row++)
+        {
+            for (nint g = start; g < end; g++)
+            {
+                nint at = row * layout.Columns + g * length;
+                (double sum, double product) = RowNorm.SumElements(in strip.Dy[at], in strip.X[at], length, in strip.Statistics[g], in Unsafe.NullRef<T>(), [], []);
+                sums[(int)(g - start)] += sum;
+                products[(int)(g - start)] += product;
+            }
+        }
+        for (nint g = start; g < end; g++)
+        {
+            strip.Weights[g] += products[(int)(g - start)];
+            strip.Biases[g] += sums[(int)(g - start)];
+        }
+        if (strip.Dx == null)
+            return;
+        for (nint row = 0; row < layout.Rows; row++)
+        {
+            for (nint g = start; g < end; g++)
+            {
+                nint at = row * layout.Columns + g * length;
+                double weight = strip.Work->WeightOf(strip.Parameter(0, g * length));
+                double mean = layout.Centered ? sums[(int)(g - start)] * weight / layout.Length : 0, meanProduct = layout.Scaled ? products[(int)(g - start)] * weight / layout.Length : 0;
+                if (layout.Scaled)
+                    RowNorm.WriteElements(in strip.Dy[at], in strip.X[at], ref strip.Dx[at], length, in strip.Statistics[g], mean, meanProduct, in Unsafe.NullRef<T>(), weight);
+                else
+                    WriteScaled(strip.Dy + at, strip.Dx + at, length, weight, strip.Statistics[g].Rstd);
+            }
+        }
+    }
+
+    /// <summary>dx = dy · weight · rstd, where the statistics are given: x has no part in it.</summary>
+    private static void WriteScaled<T>(T* dy, T* dx, nint length, double weight, double rstd) where T : unmanaged
+    {
+        Vector512<double> weights = Vector512.Create(weight), rstds = Vector512.Create(rstd);
+        nint i = 0;
+        for (; i <= length - Elements.Step; i += Elements.Step)
+        {
+            (Vector512<double> g0, Vector512<double> g1) = Elements.Widen(in *dy, i);
+            Elements.Narrow(g0 * weights * rstds, g1 * weights * rstds, ref *dx, i);
+        }
+        for (; i < length; i++)
+            dx[i] = Elements.FromDouble<T>(Elements.ToDouble(dy[i]) * weight * rstd);
+    }
+}
