@@ -31,7 +31,7 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
     public Parameter<T>? Bias { get; private protected set; }
 
     /// <inheritdoc/>
-    public sealed override IReadOnlyList<Parameter<T>> Parameters => (Weight, Bias) switch
+    public override IReadOnlyList<Parameter<T>> Parameters => (Weight, Bias) switch
     {
         (null, _) => [],
         ({ } weight, null) => [weight],
@@ -40,18 +40,18 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
 
     /// <inheritdoc/>
     public override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination)
-        => Functional.RowForward(input, LayoutOf(input), Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Eps, destination, [], MaxThreads);
+        => Normalize(input, ForwardLayoutOf(input), destination, []);
 
     /// <inheritdoc/>
     public override Tensor<T> Forward(Tensor<T> input, out ForwardPass<T> pass, PassMemory keep = PassMemory.Input)
     {
         ArgumentNullException.ThrowIfNull(input);
-        RowLayout layout = LayoutOf(input.AsReadOnlyTensorSpan());
+        RowLayout layout = ForwardLayoutOf(input.AsReadOnlyTensorSpan());
         if (keep == PassMemory.Output)
             CheckRecoverable();
         Tensor<T> output = Layout.ResultLike(input.AsReadOnlyTensorSpan(), layout);
         var statistics = new GroupStatistics[layout.Groups];
-        Functional.RowForward(input.AsReadOnlyTensorSpan(), layout, Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Eps, output.AsTensorSpan(), statistics, MaxThreads);
+        Normalize(input.AsReadOnlyTensorSpan(), layout, output.AsTensorSpan(), statistics);
         pass = new ForwardPass<T>(keep == PassMemory.Output ? output : input, keep, layout, statistics);
         return output;
     }
@@ -93,6 +93,13 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
 
     /// <summary>Checks an input's shape and cuts it into groups.</summary>
     private protected abstract RowLayout LayoutOf(in ReadOnlyTensorSpan<T> input);
+
+    /// <summary>The same for a forward, where the layer's mode may choose the statistics.</summary>
+    private protected virtual RowLayout ForwardLayoutOf(in ReadOnlyTensorSpan<T> input) => LayoutOf(input);
+
+    /// <summary>Applies the layer, and saves each group's statistics unless none are wanted.</summary>
+    private protected virtual void Normalize(in ReadOnlyTensorSpan<T> input, in RowLayout layout, in TensorSpan<T> destination, Span<GroupStatistics> statistics)
+        => Functional.RowForward(input, layout, Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Eps, destination, statistics, MaxThreads);
 
     /// <summary>Whether a pass with a layout may be this layer's, which has a layout of its own for the pass's tensor.</summary>
     private protected virtual bool Makes(in RowLayout own, in RowLayout pass) => own == pass;

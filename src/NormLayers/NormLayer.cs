@@ -33,11 +33,14 @@ public abstract class NormLayer
             "LayerNorm" => LayerNorm<T>.FromCall(call),
             "RMSNorm" => RMSNorm<T>.FromCall(call),
             "GroupNorm" => GroupNorm<T>.FromCall(call),
+            "InstanceNorm1d" or "LazyInstanceNorm1d" => InstanceNorm1d<T>.FromCall(call),
+            "InstanceNorm2d" or "LazyInstanceNorm2d" => InstanceNorm2d<T>.FromCall(call),
+            "InstanceNorm3d" or "LazyInstanceNorm3d" => InstanceNorm3d<T>.FromCall(call),
             "BatchNorm1d" => BatchNorm1d<T>.FromCall(call),
             "BatchNorm2d" => BatchNorm2d<T>.FromCall(call),
             "BatchNorm3d" => BatchNorm3d<T>.FromCall(call),
             "LocalResponseNorm" => LocalResponseNorm<T>.FromCall(call),
-            _ => throw new FormatException($"Unknown layer '{call.Name}'; known are LayerNorm, RMSNorm, GroupNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d and LocalResponseNorm."),
+            _ => throw new FormatException($"Unknown layer '{call.Name}'; known are LayerNorm, RMSNorm, GroupNorm, InstanceNorm1d to 3d and their Lazy forms, BatchNorm1d to 3d, and LocalResponseNorm."),
         };
     }
 }

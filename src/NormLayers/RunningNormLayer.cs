@@ -11,32 +11,38 @@ namespace NormLayers;
 /// <remarks>
 /// In training mode with tracking, a forward pass changes the buffers: <c>new = (1 - momentum) * old + momentum * statistic</c>
 /// with the <b>unbiased</b> variance. Several threads may call it at once; the buffers then depend on the order of the calls.
+/// A lazy layer takes its number of channels from its first input or state dict.
 /// </remarks>
 public abstract class RunningNormLayer<T> : AffineNormLayer<T> where T : unmanaged
 {
     private readonly RunningArguments arguments;
+    private volatile bool uninitialized;
 
     private protected RunningNormLayer(string name, in RunningArguments arguments)
         : base(name, arguments.Eps)
     {
-        nint channels = CheckFeatures(arguments.NumFeatures);
-        (this.arguments, NumFeatures) = (arguments, channels);
-        if (arguments.Affine)
-        {
-            Weight = new Parameter<T>("weight", [channels], Elements.FromDouble<T>(1));
-            Bias = new Parameter<T>("bias", [channels], Elements.FromDouble<T>(0));
-        }
-        if (arguments.TrackRunningStats)
-        {
-            RunningMean = Tensor.CreateFromShape<T>([channels]);
-            RunningVar = Tensor.CreateFromShape<T>([channels]);
-            NumBatchesTracked = Tensor.CreateFromShape<long>([1]);
-            ResetRunningStats();
-        }
+        this.arguments = arguments;
+        uninitialized = arguments.NumFeatures is null;
+        if (arguments.NumFeatures is { } channels)
+            Allocate(channels);
     }
 
-    /// <summary>The number of channels.</summary>
+    /// <summary>The number of channels; 0 for a lazy layer that has not met any.</summary>
     public nint NumFeatures { get; private set; }
+
+    /// <summary>Whether this is a lazy layer that has met no input and no state dict yet, and so has no parameters and buffers.</summary>
+    public bool HasUninitializedParameters => uninitialized;
+
+    /// <inheritdoc/>
+    /// <exception cref="InvalidOperationException">The layer is lazy and has none yet.</exception>
+    public sealed override IReadOnlyList<Parameter<T>> Parameters
+    {
+        get
+        {
+            CheckInitialized();
+            return base.Parameters;
+        }
+    }
 
     /// <summary>The share of a new statistic in a running one; null stands for batch normalization's cumulative average, 1 / <see cref="NumBatchesTracked"/>.</summary>
     public double? Momentum => arguments.Momentum is { } momentum ? momentum.Value : null;
@@ -73,30 +79,91 @@ public abstract class RunningNormLayer<T> : AffineNormLayer<T> where T : unmanag
     }
 
     /// <inheritdoc/>
+    public sealed override void LoadStateDict(StateDict state)
+    {
+        ArgumentNullException.ThrowIfNull(state);
+        bool lazy = uninitialized;
+        if (lazy)
+            Initialize(state.TryGetValue(Affine ? "weight" : "running_mean", out IReadOnlyTensor? first) && first.Rank == 1 ? first.Lengths[0] : 0);
+        try
+        {
+            base.LoadStateDict(state);
+        }
+        catch (StateDictException) when (lazy)
+        {
+            (Weight, Bias, RunningMean, RunningVar, NumBatchesTracked, NumFeatures) = (null, null, null, null, null, 0);
+            uninitialized = true;
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
     public sealed override string ToString()
-        => $"{Name}({NumFeatures}, eps={arguments.Eps}, momentum={arguments.Momentum?.ToString() ?? PythonText.None}, affine={PythonText.Bool(Affine)}, track_running_stats={PythonText.Bool(TrackRunningStats)})";
+        => $"{(uninitialized ? "Lazy" : "")}{Name}({NumFeatures}, eps={arguments.Eps}, momentum={arguments.Momentum?.ToString() ?? PythonText.None}, affine={PythonText.Bool(Affine)}, track_running_stats={PythonText.Bool(TrackRunningStats)})";
 
     private protected sealed override IEnumerable<(string Name, Tensor<T> Value)> State()
         => RunningMean is null ? base.State() : base.State().Append(("running_mean", RunningMean)).Append(("running_var", RunningVar!));
 
     private protected sealed override Tensor<long>? BatchCounter => NumBatchesTracked;
 
+    /// <summary>Gives a lazy layer its parameters and buffers; does nothing to any other.</summary>
+    private protected void Initialize(nint channels)
+    {
+        if (!uninitialized)
+            return;
+        lock (Gate)
+        {
+            // A layer with nothing to initialize keeps its 0 features, as in PyTorch.
+            if (uninitialized && (Affine || TrackRunningStats))
+                Allocate(channels);
+            uninitialized = false;
+        }
+    }
+
+    private protected void CheckInitialized()
+    {
+        if (uninitialized)
+            throw new InvalidOperationException($"{this} has no parameters yet: it gets them from its first Forward or from LoadStateDict.");
+    }
+
+    private void Allocate(nint channels)
+    {
+        NumFeatures = CheckFeatures(channels);
+        if (Affine)
+        {
+            Weight = new Parameter<T>("weight", [channels], Elements.FromDouble<T>(1));
+            Bias = new Parameter<T>("bias", [channels], Elements.FromDouble<T>(0));
+        }
+        if (TrackRunningStats)
+        {
+            RunningMean = Tensor.CreateFromShape<T>([channels]);
+            RunningVar = Tensor.CreateFromShape<T>([channels]);
+            NumBatchesTracked = Tensor.CreateFromShape<long>([1]);
+            ResetRunningStats();
+        }
+    }
+
     private static nint CheckFeatures(nint numFeatures)
         => numFeatures >= 0 && numFeatures <= Array.MaxLength ? numFeatures
             : throw new ArgumentOutOfRangeException(nameof(numFeatures), numFeatures, $"Expected zero to {Array.MaxLength} channels.");
 
-    /// <summary>The arguments of a Python call of a layer with these defaults.</summary>
+    /// <summary>The arguments of a Python call of a layer with these defaults, or of its lazy form, whose defaults are both true.</summary>
     private protected static RunningArguments ArgumentsOf(PythonCall call, string name, bool affine, bool trackRunningStats)
     {
-        PythonArguments bound = call.Bind(name, "num_features", "eps", "momentum", "affine", "track_running_stats", "device", "dtype");
+        ReadOnlySpan<string> parameters = ["num_features", "eps", "momentum", "affine", "track_running_stats", "device", "dtype"];
+        bool lazy = call.Name != name;
+        // A lazy layer takes no number of features, but prints one: LazyInstanceNorm1d(0, eps=1e-05, ...).
+        bool printed = call.Values is [{ Kind: PythonKind.Int, Int: 0 }] && call.Keywords.Any(static keyword => keyword.Key == "eps");
+        PythonArguments bound = lazy ? call.Bind("Lazy" + name, printed ? parameters : parameters[1..]) : call.Bind(name, parameters);
         CheckFactory(bound);
-        return new RunningArguments(bound.Int("num_features"), bound.Float("eps", 1e-5), bound.OptionalFloat("momentum", 0.1), bound.Bool("affine", affine), bound.Bool("track_running_stats", trackRunningStats));
+        return new RunningArguments(lazy ? null : bound.Int("num_features"), bound.Float("eps", 1e-5), bound.OptionalFloat("momentum", 0.1),
+            bound.Bool("affine", lazy || affine), bound.Bool("track_running_stats", lazy || trackRunningStats));
     }
 }
 
-/// <summary>The constructor arguments of a <see cref="RunningNormLayer{T}"/>, numbers as they were written.</summary>
-internal readonly record struct RunningArguments(nint NumFeatures, PythonNumber Eps, PythonNumber? Momentum, bool Affine, bool TrackRunningStats)
+/// <summary>The constructor arguments of a <see cref="RunningNormLayer{T}"/>, numbers as they were written; without a number of features it is lazy.</summary>
+internal readonly record struct RunningArguments(nint? NumFeatures, PythonNumber Eps, PythonNumber? Momentum, bool Affine, bool TrackRunningStats)
 {
-    internal static RunningArguments Of(nint numFeatures, double eps, double? momentum, bool affine, bool trackRunningStats)
+    internal static RunningArguments Of(nint? numFeatures, double eps, double? momentum, bool affine, bool trackRunningStats)
         => new(numFeatures, eps, momentum is { } number ? (PythonNumber)number : null, affine, trackRunningStats);
 }

@@ -11,6 +11,7 @@ public abstract class BackwardGoldenTests<T>(string dtype) where T : unmanaged, 
     [InlineData("layernorm", 60)]
     [InlineData("rmsnorm", 40)]
     [InlineData("groupnorm", 60)]
+    [InlineData("instancenorm", 42)]
     [InlineData("localresponsenorm", 60)]
     public void Backward_EveryGoldenCase_IsWithinBound(string layer, int expected)
     {
@@ -57,7 +58,7 @@ public abstract class BackwardGoldenTests<T>(string dtype) where T : unmanaged, 
         ITestOutputHelper output = TestContext.Current.TestOutputHelper!;
         output.WriteLine($"{dtype}: largest error as a share of the bound");
         output.WriteLine($"{"layer",-18} {"tag",-10} {"result",-12} {"ours",10} {"PyTorch's",12}");
-        foreach (string layer in new[] { "layernorm", "rmsnorm", "groupnorm", "localresponsenorm" })
+        foreach (string layer in new[] { "layernorm", "rmsnorm", "groupnorm", "instancenorm", "localresponsenorm" })
         {
             var worst = new SortedDictionary<string, (double Ours, double Theirs)>();
             foreach (GoldenCase golden in GoldenFile.Open($"{layer}.{dtype}").Cases.Where(golden => golden.Has("grad_input_f64")))
@@ -109,21 +110,21 @@ public abstract class BackwardGoldenTests<T>(string dtype) where T : unmanaged, 
         Assert.Equal(exact.Length, actual.Length);
         bool window = golden.Description.GetProperty("op").GetString() == "local_response_norm";
         nint[] lengths = results["grad_input"].Lengths.ToArray();
-        nint run = lengths.Skip(2).Aggregate((nint)1, (product, length) => product * length);
-        (double[] mean, double[] rstd) = window ? ([], []) : golden.Statistics();
+        nint run = lengths.Skip(golden.ChannelDimension + 1).Aggregate((nint)1, (product, length) => product * length);
+        (double[] mean, double[] rstd) = window ? ([], []) : golden.Statistics<T>();
         int groups = exact.Length == 0 ? 0 : window ? (int)lengths[0] : mean.Length;
         int groupOf(int i) => i / (exact.Length / groups);
         var largest = new double[groups];
         for (int i = 0; i < exact.Length; i++)
             largest[groupOf(i)] = double.IsFinite(exact[i]) ? Math.Max(largest[groupOf(i)], Math.Abs(exact[i])) : largest[groupOf(i)];
         T[] gradOutput = Tensors.ToArray(golden.Repeat(golden.Read<T>("grad_output")));
-        bool perChannel = golden.Description.GetProperty("op").GetString() == "group_norm";
+        bool perChannel = golden.Description.GetProperty("op").GetString() is "group_norm" or "instance_norm";
         if ((typeof(T) == typeof(double) && !window) || (golden.Has("rrms_f64") && exact.Length == groups))
         {
             double[] factor = golden.ReadOptional<T>("weight") is { } weight ? [.. Tensors.ToArray(weight).Select(w => Math.Abs(double.CreateChecked(w)))] : [1];
             for (int i = 0; i < exact.Length; i++)
             {
-                double term = rstd[groupOf(i)] * factor[perChannel && factor.Length > 1 ? i / run % lengths[1] : i % factor.Length] * Math.Abs(double.CreateChecked(gradOutput[i]));
+                double term = rstd[groupOf(i)] * factor[perChannel && factor.Length > 1 ? i / run % lengths[golden.ChannelDimension] : i % factor.Length] * Math.Abs(double.CreateChecked(gradOutput[i]));
                 largest[groupOf(i)] = double.IsFinite(term) ? Math.Max(largest[groupOf(i)], term) : largest[groupOf(i)];
             }
         }
@@ -140,7 +141,7 @@ public abstract class BackwardGoldenTests<T>(string dtype) where T : unmanaged, 
             var magnitudes = new double[expected.Length];
             for (int i = 0; i < input.Length; i++)
             {
-                int p = perChannel ? (int)(i / run % lengths[1]) : i % expected.Length;
+                int p = perChannel ? (int)(i / run % lengths[golden.ChannelDimension]) : i % expected.Length;
                 double normalized = Math.Abs((double.CreateChecked(input[i]) - mean[groupOf(i)]) * rstd[groupOf(i)]);
                 magnitudes[p] += Math.Abs(double.CreateChecked(gradOutput[i])) * (name == "grad_weight" ? Math.Max(normalized, double.IsNaN(normalized) ? 1 : 0) : 1);
             }

@@ -8,7 +8,7 @@ namespace NormLayers.Tests.Golden;
 /// <summary>Every stored case, forward, against the exact result: through the function and through the layer.</summary>
 public abstract class ForwardGoldenTests<T>(string dtype) where T : unmanaged, IFloatingPointIeee754<T>
 {
-    private static readonly string[] Layers = ["layernorm", "rmsnorm", "groupnorm", "localresponsenorm"];
+    private static readonly string[] Layers = ["layernorm", "rmsnorm", "groupnorm", "instancenorm", "localresponsenorm"];
 
     /// <summary>Output errors allowed, in ulps at the case's magnitude: see <see cref="Bound"/>.</summary>
     private static readonly double Allowed = typeof(T) == typeof(float) ? 4 : 8;
@@ -17,6 +17,7 @@ public abstract class ForwardGoldenTests<T>(string dtype) where T : unmanaged, I
     [InlineData("layernorm", 60)]
     [InlineData("rmsnorm", 42)]
     [InlineData("groupnorm", 60)]
+    [InlineData("instancenorm", 43)]
     [InlineData("localresponsenorm", 60)]
     public void Forward_EveryGoldenCase_IsWithinBound(string layer, int expected)
     {
@@ -44,6 +45,7 @@ public abstract class ForwardGoldenTests<T>(string dtype) where T : unmanaged, I
     [InlineData("layernorm")]
     [InlineData("rmsnorm")]
     [InlineData("groupnorm")]
+    [InlineData("instancenorm")]
     [InlineData("localresponsenorm")]
     public void Forward_ThroughTheLayer_GivesTheFunctionsBits(string layer)
     {
@@ -58,6 +60,34 @@ public abstract class ForwardGoldenTests<T>(string dtype) where T : unmanaged, I
             compared++;
         }
         Assert.True(compared >= 20, $"only {compared} cases have a module");
+    }
+
+    [Theory]
+    [InlineData("instancenorm", 16)]
+    public void Forward_WithRunningStatistics_LeavesThemWithinBound(string layer, int expected)
+    {
+        int compared = 0;
+        foreach (GoldenCase golden in GoldenFile.Open($"{layer}.{dtype}").Cases.Where(golden => golden.Has("running_mean_after_f64")))
+        {
+            NormLayer<T> module = GoldenRun.Layer<T>(golden);
+            module.Forward(golden.ReadInput<T>());
+            StateDict state = module.StateDict();
+            foreach (string name in new[] { "running_mean", "running_var" })
+            {
+                double[] exact = Tensors.ToArray(golden.Read<double>($"{name}_after_f64"));
+                T[] before = Tensors.ToArray(golden.Read<T>(name)), actual = Tensors.ToArray(state.Get<T>(name));
+                for (int c = 0; c < exact.Length; c++)
+                {
+                    double magnitude = Math.Max(Math.Abs(exact[c]), Math.Abs(double.CreateChecked(before[c])));
+                    double error = Ulp.Distance<T>(double.CreateChecked(actual[c]), exact[c], magnitude), allowed = typeof(T) == typeof(float) ? 1 : 4;
+                    Assert.True(error <= allowed, $"{golden.Name} {name} {c}: {error:G4} ulp, allowed {allowed}");
+                }
+            }
+            if (golden.Has("num_batches_tracked_after"))
+                Assert.Equal(Tensors.ToArray(golden.Read<long>("num_batches_tracked_after")), Tensors.ToArray(state.Get<long>("num_batches_tracked")));
+            compared++;
+        }
+        Assert.True(compared >= expected, $"only {compared} cases have running statistics");
     }
 
     /// <summary>Not a bound but a record: our worst error beside PyTorch's, by layer and tag (see docs/numerics.md).</summary>
@@ -95,6 +125,9 @@ public abstract class ForwardGoldenTests<T>(string dtype) where T : unmanaged, I
             "layer_norm" => Functional.LayerNorm(input, GoldenRun.Shape(args.GetProperty("normalized_shape")), weight, bias, golden.Eps),
             "rms_norm" => Functional.RMSNorm(input, GoldenRun.Shape(args.GetProperty("normalized_shape")), weight, GoldenRun.OptionalEps(args)),
             "group_norm" => Functional.GroupNorm(input, args.GetProperty("num_groups").GetInt32(), weight, bias, golden.Eps),
+            "instance_norm" when golden.ChannelDimension == 0 => GoldenRun.Layer<T>(golden).Forward(input),
+            "instance_norm" => Functional.InstanceNorm(input, golden.ReadOptional<T>("running_mean"), golden.ReadOptional<T>("running_var"), weight, bias,
+                args.GetProperty("use_input_stats").GetBoolean(), args.GetProperty("momentum").GetDouble(), golden.Eps),
             "local_response_norm" => Functional.LocalResponseNorm(input, args.GetProperty("size").GetInt32(),
                 args.GetProperty("alpha").GetDouble(), args.GetProperty("beta").GetDouble(), args.GetProperty("k").GetDouble()),
             var other => throw new InvalidDataException(other),
@@ -103,6 +136,8 @@ public abstract class ForwardGoldenTests<T>(string dtype) where T : unmanaged, I
 
     private static NormLayer<T> MakeModule(GoldenCase golden)
     {
+        if (golden.Description.GetProperty("op").GetString() == "instance_norm")
+            return GoldenRun.Layer<T>(golden);
         JsonElement args = golden.Description.GetProperty("module_args");
         double Number(string name, double otherwise) => args.TryGetProperty(name, out JsonElement value) ? value.GetDouble() : otherwise;
         bool Flag(string name) => !args.TryGetProperty(name, out JsonElement value) || value.GetBoolean();
@@ -130,17 +165,18 @@ public abstract class ForwardGoldenTests<T>(string dtype) where T : unmanaged, I
         bool window = golden.Description.GetProperty("op").GetString() == "local_response_norm";
         T[]? weight = golden.ReadOptional<T>("weight") is { } w ? Tensors.ToArray(w) : null;
         T[]? bias = golden.ReadOptional<T>("bias") is { } b ? Tensors.ToArray(b) : null;
-        (double[] mean, double[] rstd) = window ? ([], []) : golden.Statistics();
+        (double[] mean, double[] rstd) = window ? ([], []) : golden.Statistics<T>();
         nint[] lengths = output.Lengths.ToArray();
-        nint positions = lengths.Skip(2).Aggregate((nint)1, (product, length) => product * length);
-        bool perChannel = golden.Description.GetProperty("op").GetString() == "group_norm";
+        int channelDimension = golden.ChannelDimension;
+        nint positions = lengths.Skip(channelDimension + 1).Aggregate((nint)1, (product, length) => product * length);
+        bool perChannel = golden.Description.GetProperty("op").GetString() is "group_norm" or "instance_norm";
 
         for (nint i = 0; i < expected.Length; i++)
         {
             double magnitude = Math.Abs(expected[i]), bound = Allowed;
             if (!window)
             {
-                nint parameter = perChannel ? i / positions % lengths[1] : weight is not null ? i % weight.Length : bias is not null ? i % bias.Length : 0;
+                nint parameter = perChannel ? i / positions % lengths[channelDimension] : weight is not null ? i % weight.Length : bias is not null ? i % bias.Length : 0;
                 magnitude = Math.Max(magnitude, weight is null ? 1 : Math.Abs(double.CreateChecked(weight[parameter])));
                 magnitude = Math.Max(magnitude, bias is null ? 0 : Math.Abs(double.CreateChecked(bias[parameter])));
                 nint group = i / (expected.Length / mean.Length);

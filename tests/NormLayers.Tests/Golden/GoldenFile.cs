@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Numerics.Tensors;
 using System.Text.Json;
 using NormLayers.IO;
@@ -63,11 +64,35 @@ public sealed class GoldenCase
 
     public Tensor<T>? ReadOptional<T>(string tensor) where T : unmanaged => Has(tensor) ? Read<T>(tensor) : null;
 
-    /// <summary>The exact mean (zero for RMSNorm) and 1/deviation of each group.</summary>
-    public (double[] Mean, double[] Rstd) Statistics()
+    /// <summary>The dimension of the channels, for layers with an affine per channel.</summary>
+    public int ChannelDimension => Args.TryGetProperty("unbatched", out JsonElement unbatched) && unbatched.GetBoolean() ? 0 : 1;
+
+    /// <summary>The exact mean (zero for RMSNorm) and 1/deviation of each group; close to them for instance normalization, whose files do not have them.</summary>
+    public (double[] Mean, double[] Rstd) Statistics<T>() where T : unmanaged, INumberBase<T>
     {
+        if (Description.GetProperty("op").GetString() == "instance_norm")
+            return InstanceStatistics<T>();
         double[] rstd = Tensors.ToArray(Repeat(Read<double>(Has("rrms_f64") ? "rrms_f64" : "rstd_f64")));
         return (Has("mean_f64") ? Tensors.ToArray(Repeat(Read<double>("mean_f64"))) : new double[rstd.Length], rstd);
+    }
+
+    private (double[] Mean, double[] Rstd) InstanceStatistics<T>() where T : unmanaged, INumberBase<T>
+    {
+        Tensor<T> input = Read<T>("input");
+        double[] x = [.. Tensors.ToArray(input).Select(double.CreateChecked)];
+        int groups = (int)input.Lengths[..(ChannelDimension + 1)].ToArray().Aggregate((nint)1, (product, length) => product * length), run = groups == 0 ? 0 : x.Length / groups;
+        double[] mean = new double[groups], variance = new double[groups];
+        int channels = (int)input.Lengths[ChannelDimension];
+        for (int g = 0; g < groups && run > 0; g++)
+        {
+            ReadOnlySpan<double> group = x.AsSpan(g * run, run);
+            mean[g] = TensorPrimitives.Sum(group) / run;
+            foreach (double value in group)
+                variance[g] += (value - mean[g]) * (value - mean[g]) / run;
+            if (!Args.GetProperty("use_input_stats").GetBoolean())
+                (mean[g], variance[g]) = (double.CreateChecked(Read<T>("running_mean")[[g % channels]]), double.CreateChecked(Read<T>("running_var")[[g % channels]]));
+        }
+        return (mean, [.. variance.Select(value => 1 / Math.Sqrt(value + Eps))]);
     }
 
     /// <summary>A tensor as PyTorch got it: the stored batch repeated, with the strides of the case.</summary>

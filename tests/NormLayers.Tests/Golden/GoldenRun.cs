@@ -16,6 +16,7 @@ internal static class GoldenRun
             "layer_norm" => new LayerNorm<T>(Shape(args.GetProperty("normalized_shape")), golden.Eps, weight || bias, bias),
             "rms_norm" => new RMSNorm<T>(Shape(args.GetProperty("normalized_shape")), OptionalEps(args), weight),
             "group_norm" => new GroupNorm<T>(args.GetProperty("num_groups").GetInt32(), golden.Read<T>("input").Lengths[1], golden.Eps, weight || bias),
+            "instance_norm" => InstanceNorm<T>(golden, weight || bias),
             "local_response_norm" => new LocalResponseNorm<T>(args.GetProperty("size").GetInt32(),
                 args.GetProperty("alpha").GetDouble(), args.GetProperty("beta").GetDouble(), args.GetProperty("k").GetDouble()),
             var other => throw new InvalidDataException(other),
@@ -23,7 +24,32 @@ internal static class GoldenRun
         var state = new StateDict();
         foreach (Parameter<T> parameter in layer.Parameters)
             state.Add(parameter.Name, golden.ReadOptional<T>(parameter.Name) ?? parameter.Value);
+        if (golden.Has("running_mean"))
+        {
+            state.Add("running_mean", golden.Read<T>("running_mean"));
+            state.Add("running_var", golden.Read<T>("running_var"));
+        }
+        if (golden.Has("num_batches_tracked"))
+            state.Add("num_batches_tracked", golden.Read<long>("num_batches_tracked"));
         layer.LoadStateDict(state);
+        return layer;
+    }
+
+    private static NormLayer<T> InstanceNorm<T>(GoldenCase golden, bool affine) where T : unmanaged
+    {
+        JsonElement args = golden.Args;
+        Tensor<T> input = golden.Read<T>("input");
+        nint channels = input.Lengths[golden.ChannelDimension];
+        double momentum = args.GetProperty("momentum").GetDouble();
+        bool track = golden.Has("running_mean");
+        NormLayer<T> layer = (input.Rank - golden.ChannelDimension) switch
+        {
+            2 => new InstanceNorm1d<T>(channels, golden.Eps, momentum, affine, track),
+            3 => new InstanceNorm2d<T>(channels, golden.Eps, momentum, affine, track),
+            4 => new InstanceNorm3d<T>(channels, golden.Eps, momentum, affine, track),
+            var other => throw new InvalidDataException($"{golden.Name}: {other}"),
+        };
+        layer.Train(args.GetProperty("use_input_stats").GetBoolean());
         return layer;
     }
 

@@ -134,7 +134,7 @@ internal static unsafe partial class RowNorm
             {
                 nint p = first + i / layout.Run;
                 double normalized = (At(in y, start + i, 0) - At(in bias, p, 0)) / At(in weight, p, 1);
-                Unsafe.Add(ref centered, start + i) = Elements.FromDouble<T>(normalized / group.Rstd);
+                Unsafe.Add(ref centered, start + i) = Elements.FromDouble<T>(group.Rstd == 0 ? 0 : normalized / group.Rstd);
             }
         }
     }
