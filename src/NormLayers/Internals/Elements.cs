@@ -11,6 +11,9 @@ internal static class Elements
     /// <summary>Elements that <see cref="Widen{T}"/> loads at once: two vectors of double, whatever the element type.</summary>
     internal const int Step = 16;
 
+    /// <summary>Within these limits on 1/deviation, products of a group of floats stay in range.</summary>
+    internal const double LeastFloatRstd = 1e-15, LargestFloatRstd = 1e15;
+
     /// <summary>Throws unless kernels exist for the element type.</summary>
     /// <exception cref="NotSupportedException">The type is neither float nor double.</exception>
     internal static void CheckSupported<T>(string layer)
@@ -105,5 +108,5 @@ internal static class Elements
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static bool IsOrdinary<T>(double rstd)
-        => typeof(T) == typeof(float) ? rstd is > 1e-15 and < 1e15 : rstd is > 1e-120 and < 1e120;
+        => typeof(T) == typeof(float) ? rstd is > LeastFloatRstd and < LargestFloatRstd : rstd is > 1e-120 and < 1e120;
 }

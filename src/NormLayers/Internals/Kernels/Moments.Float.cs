@@ -16,7 +16,7 @@ namespace NormLayers.Internals.Kernels;
 /// the mean is known, and its square taken off.
 /// </para>
 /// </remarks>
-internal readonly partial struct Moments
+internal readonly unsafe partial struct Moments
 {
     /// <summary>Gradients of shorter groups cancel (of two elements almost wholly) and need 1/deviation to more digits.</summary>
     private const int LeastFloatLength = 64;
@@ -24,10 +24,71 @@ internal readonly partial struct Moments
     private const double LeastFloatVariance = 1e-28, LargestFloatVariance = 1e30;
 
     /// <summary>Whether sums of squares in float neither overflowed nor underflowed. A sum of zero is no underflow where floats are too coarse to differ by so little.</summary>
-    private bool IsExactInFloat
-        => Variance is >= LeastFloatVariance and <= LargestFloatVariance || (Variance == 0 && Math.Abs(Mean) is > 1e-14 and < float.MaxValue);
+    private bool IsExactInFloat => AreExactInFloat(Mean, Variance);
 
-    private static (DoubleDouble Mean, double Squares) OfFloatBlock(ref readonly float x, nint n)
+    private static bool AreExactInFloat(double mean, double variance)
+        => variance is >= LeastFloatVariance and <= LargestFloatVariance || (variance == 0 && Math.Abs(mean) is > 1e-14 and < float.MaxValue);
+
+    /// <summary>The moments of at least 64 floats, in scalars; false if they have to be summed in double.</summary>
+    internal static bool TryOfFloats(ref readonly float x, nint n, out double mean, out double variance)
+    {
+        mean = OfFloatBlock(in x, Math.Min(n, BlockLength), out double squares);
+        for (nint start = BlockLength; start < n; start += BlockLength)
+        {
+            nint length = Math.Min(n - start, BlockLength);
+            double blockMean = OfFloatBlock(in Unsafe.Add(ref Unsafe.AsRef(in x), start), length, out double blockSquares);
+            MergeFloats(ref mean, ref squares, start, blockMean, blockSquares, length);
+        }
+        variance = squares / n;
+        return AreExactInFloat(mean, variance);
+    }
+
+    private static Moments OfFloats(ref readonly float x, nint n, int threads)
+    {
+        double mean, variance;
+        if (threads == 1)
+        {
+            TryOfFloats(in x, n, out mean, out variance);
+            return new Moments(mean, 0, variance);
+        }
+        nint count = (n + BlockLength - 1) / BlockLength;
+        using var memory = new RentedDoubles(2 * count);
+        fixed (float* first = &x)
+        fixed (double* results = memory.Span)
+        {
+            var work = new FloatBlockWork { X = first, Length = n, Results = results };
+            Partition.Run(count, threads, &OfFloatBlocks, &work);
+            (mean, double squares) = (results[0], results[1]);
+            for (nint i = 1; i < count; i++)
+                MergeFloats(ref mean, ref squares, i * BlockLength, results[2 * i], results[2 * i + 1], Math.Min(n - i * BlockLength, BlockLength));
+            variance = squares / n;
+        }
+        return new Moments(mean, 0, variance);
+    }
+
+    private struct FloatBlockWork
+    {
+        internal float* X;
+        internal nint Length;
+        internal double* Results;
+    }
+
+    private static void OfFloatBlocks(void* state, nint start, nint end)
+    {
+        ref readonly FloatBlockWork work = ref *(FloatBlockWork*)state;
+        for (nint i = start; i < end; i++)
+            work.Results[2 * i] = OfFloatBlock(in work.X[i * BlockLength], Math.Min(work.Length - i * BlockLength, BlockLength), out work.Results[2 * i + 1]);
+    }
+
+    /// <summary>As <see cref="Merge"/>, with a mean that one double holds: of floats it is good to 2^-29 of their own last place.</summary>
+    private static void MergeFloats(ref double mean, ref double squares, nint count, double blockMean, double blockSquares, nint length)
+    {
+        double total = count + length, delta = blockMean - mean;
+        squares += blockSquares + delta * delta * (count * (length / total));
+        mean += delta * (length / total);
+    }
+
+    private static double OfFloatBlock(ref readonly float x, nint n, out double squares)
     {
         (Vector512<double> a0, Vector512<double> a1) = Vector512.Widen(TailDeviations(in x, n, Vector512<float>.Zero));
         Vector512<double> a2 = default, a3 = default;
@@ -70,7 +131,8 @@ internal readonly partial struct Moments
             q0 += d0 * d0;
         }
         double low = mean - hi;
-        return (mean, Fold((q0 + q1) + (q2 + q3)) - low * low * n);
+        squares = Fold((q0 + q1) + (q2 + q3)) - low * low * n;
+        return mean;
     }
 
     /// <summary>The deviations of the last n mod 16 elements, and zeros.</summary>

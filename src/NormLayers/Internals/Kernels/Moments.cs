@@ -55,16 +55,16 @@ internal readonly unsafe partial struct Moments
     {
         if (typeof(T) == typeof(float) && n >= LeastFloatLength)
         {
-            Moments floats = OfBlocks(in x, n, threads, inFloat: true);
+            Moments floats = OfFloats(in Unsafe.As<T, float>(ref Unsafe.AsRef(in x)), n, threads);
             if (floats.IsExactInFloat)
                 return floats;
         }
-        Moments moments = OfBlocks(in x, n, threads, inFloat: false);
+        Moments moments = OfBlocks(in x, n, threads);
         // Squares of floats fit double with room to spare; those of doubles may not.
         return typeof(T) != typeof(double) || moments.Variance is >= 1e-250 and <= double.MaxValue ? moments : OfScaled(in x, n, moments);
     }
 
-    private static Moments OfBlocks<T>(ref readonly T x, nint n, int threads, bool inFloat) where T : unmanaged
+    private static Moments OfBlocks<T>(ref readonly T x, nint n, int threads) where T : unmanaged
     {
         DoubleDouble mean = default;
         double squares = 0;
@@ -72,7 +72,7 @@ internal readonly unsafe partial struct Moments
         {
             for (nint start = 0; start < n; start += BlockLength)
             {
-                (DoubleDouble blockMean, double blockSquares) = OfBlock(in Unsafe.Add(ref Unsafe.AsRef(in x), start), Math.Min(n - start, BlockLength), inFloat);
+                (DoubleDouble blockMean, double blockSquares) = OfBlock(in Unsafe.Add(ref Unsafe.AsRef(in x), start), Math.Min(n - start, BlockLength));
                 Merge(ref mean, ref squares, start, blockMean, blockSquares, Math.Min(n - start, BlockLength));
             }
             return new Moments(mean.High, mean.Low, squares / n);
@@ -83,7 +83,7 @@ internal readonly unsafe partial struct Moments
         fixed (T* first = &x)
         fixed (BlockMoments* results = blocks)
         {
-            var work = new BlockWork<T> { X = first, Length = n, InFloat = inFloat, Results = results };
+            var work = new BlockWork<T> { X = first, Length = n, Results = results };
             Partition.Run(count, threads, &OfBlocks<T>, &work);
             for (nint i = 0; i < count; i++)
                 Merge(ref mean, ref squares, i * BlockLength, results[i].Mean, results[i].Squares, Math.Min(n - i * BlockLength, BlockLength));
@@ -102,7 +102,6 @@ internal readonly unsafe partial struct Moments
     {
         internal T* X;
         internal nint Length;
-        internal bool InFloat;
         internal BlockMoments* Results;
     }
 
@@ -110,11 +109,8 @@ internal readonly unsafe partial struct Moments
     {
         ref readonly BlockWork<T> work = ref *(BlockWork<T>*)state;
         for (nint i = start; i < end; i++)
-            (work.Results[i].Mean, work.Results[i].Squares) = OfBlock(in work.X[i * BlockLength], Math.Min(work.Length - i * BlockLength, BlockLength), work.InFloat);
+            (work.Results[i].Mean, work.Results[i].Squares) = OfBlock(in work.X[i * BlockLength], Math.Min(work.Length - i * BlockLength, BlockLength));
     }
-
-    private static (DoubleDouble Mean, double Squares) OfBlock<T>(ref readonly T x, nint n, bool inFloat) where T : unmanaged
-        => typeof(T) == typeof(float) && inFloat ? OfFloatBlock(in Unsafe.As<T, float>(ref Unsafe.AsRef(in x)), n) : OfBlock(in x, n);
 
     /// <summary>Adds a block of <paramref name="length"/> elements to the moments of the <paramref name="count"/> before it.</summary>
     internal static void Merge(ref DoubleDouble mean, ref double squares, nint count, DoubleDouble blockMean, double blockSquares, nint length)

@@ -99,9 +99,14 @@ internal static unsafe partial class RowNorm
             weights.Clear();
             biases.Clear();
             nint firstPeriod = block * work.BlockLength, endPeriod = Math.Min(firstPeriod + work.BlockLength, work.Periods);
-            if (typeof(T) == typeof(float) && work.Layout.Length >= LeastFloatLength)
+            if (typeof(T) == typeof(float))
             {
                 ref readonly BackwardWork<float> floats = ref *(BackwardWork<float>*)state;
+                if (work.Layout.Length < LeastFloatLength)
+                {
+                    BackwardShort(in floats, place, firstPeriod, endPeriod, weights, biases);
+                    continue;
+                }
                 if (work.Layout.Run == 1)
                 {
                     BackwardElementwise(in floats, place, firstPeriod, endPeriod, weightSums, biasSums);

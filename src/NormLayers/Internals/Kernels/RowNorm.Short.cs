@@ -1,0 +1,283 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+
+namespace NormLayers.Internals.Kernels;
+
+/// <summary>Groups of fewer than 64 floats, sixteen at once: each has a lane of its own, and the sums run down a transposed tile.</summary>
+/// <remarks>
+/// <para>
+/// Order: a group's elements in rising order, in double, whatever lane the group is in and whatever its neighbours are. In the backward a
+/// parameter's terms go to the lane of their group, and the sixteen lanes are folded by halves when all groups of a block are done.
+/// </para>
+/// <para>
+/// Error: the sums are of d = x - x[0] and d², and n · E[d]² is taken off. Since x[0] is itself one of the n values, that costs at most
+/// six bits of 53. All of the backward is in double and rounded once: in short groups much cancels.
+/// </para>
+/// </remarks>
+internal static unsafe partial class RowNorm
+{
+    private const int Lanes = 16, TileLength = (LeastFloatLength - 1) * Lanes;
+
+    [SkipLocalsInit]
+    private static void ForwardShort(in ForwardWork<float> work, nint start, nint end)
+    {
+        int length = (int)work.Layout.Length;
+        float* tile = stackalloc float[TileLength], weights = stackalloc float[TileLength], biases = stackalloc float[TileLength];
+        double* means = stackalloc double[4 * Lanes], lows = means + Lanes, variances = lows + Lanes, rstds = variances + Lanes;
+        // With one period every lane has the same parameters.
+        bool same = work.Layout.Period == 1;
+        for (nint g = start; g < end; g += Lanes)
+        {
+            int lanes = (int)Math.Min(Lanes, end - g);
+            if (g == start || !same)
+            {
+                GatherParameters(work.Weight, in work.Layout, g, lanes, 1, weights);
+                GatherParameters(work.Bias, in work.Layout, g, lanes, -0f, biases);
+            }
+            if (lanes < Lanes)
+                new Span<float>(tile, length * Lanes).Clear();
+            Gather(work.X + g * length, length, lanes, length, tile);
+            if (work.Layout.Statistic == RowStatistic.Given)
+            {
+                for (int lane = 0; lane < Lanes; lane++)
+                {
+                    ref readonly GroupStatistics group = ref work.Statistics[g + Math.Min(lane, lanes - 1)];
+                    (means[lane], lows[lane], rstds[lane]) = (group.ScaledMean, group.ScaledMeanLow, group.ScaledRstd);
+                }
+            }
+            else
+            {
+                LaneMoments(tile, length, work.Layout.Centered, work.Eps, means);
+                for (int lane = 0; lane < lanes && work.Statistics != null; lane++)
+                    work.Statistics[g + lane] = LaneStatistics(in work, means, lane);
+            }
+            if (ApplyLanes(tile, length, means, (int)work.Layout.Run, work.Weight == null ? null : weights, work.Bias == null ? null : biases))
+            {
+                Scatter(tile, length, lanes, length, work.Y + g * length);
+                continue;
+            }
+            for (int lane = 0; lane < lanes; lane++)
+            {
+                var apply = new ApplyWork<float>
+                {
+                    X = work.X + (g + lane) * length, Y = work.Y + (g + lane) * length, Run = work.Layout.Run,
+                    Weight = work.Weight == null ? null : work.Weight + work.Layout.FirstParameter(g + lane), Bias = work.Bias == null ? null : work.Bias + work.Layout.FirstParameter(g + lane),
+                    Scale = new GroupScale<float>(work.Layout.Statistic == RowStatistic.Given ? work.Statistics[g + lane] : LaneStatistics(in work, means, lane)),
+                };
+                Apply(in apply, 0, length);
+            }
+        }
+    }
+
+    private static GroupStatistics LaneStatistics(in ForwardWork<float> work, double* moments, int lane)
+        => new(new Moments(moments[lane], moments[Lanes + lane], moments[2 * Lanes + lane]), work.Eps, zeroDeviation: work.Layout.Statistic == RowStatistic.MeanAndVarianceOrZero);
+
+    /// <summary>Mean, its low part, variance and 1/deviation of every lane.</summary>
+    private static void LaneMoments(float* tile, int length, bool centered, double eps, double* moments)
+    {
+        (Vector512<double> from0, Vector512<double> from1) = centered ? Vector512.Widen(Vector512.Load(tile)) : default;
+        Vector512<double> s0 = default, s1 = default, q0 = default, q1 = default;
+        for (int i = 0; i < length; i++)
+        {
+            (Vector512<double> d0, Vector512<double> d1) = Vector512.Widen(Vector512.Load(tile + i * Lanes));
+            (d0, d1) = (d0 - from0, d1 - from1);
+            s0 += d0;
+            s1 += d1;
+            q0 += d0 * d0;
+            q1 += d1 * d1;
+        }
+        StoreMoments(s0, q0, from0, length, centered, eps, moments);
+        StoreMoments(s1, q1, from1, length, centered, eps, moments + 8);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void StoreMoments(Vector512<double> sum, Vector512<double> squares, Vector512<double> from, int length, bool centered, double eps, double* moments)
+    {
+        Vector512<double> count = Vector512.Create((double)length), deviation = sum / count, mean = default, low = default;
+        if (centered)
+        {
+            mean = from + deviation;
+            Vector512<double> part = mean - from;
+            low = (from - (mean - part)) + (deviation - part);
+            squares -= sum * deviation;
+        }
+        Vector512<double> variance = squares / count;
+        mean.Store(moments);
+        low.Store(moments + Lanes);
+        variance.Store(moments + 2 * Lanes);
+        (Vector512<double>.One / Vector512.Sqrt(variance + Vector512.Create(eps))).Store(moments + 3 * Lanes);
+    }
+
+    /// <summary>Normalizes a tile in place; leaves it and returns false if a lane's 1/deviation is too small or too large for float.</summary>
+    private static bool ApplyLanes(float* tile, int length, double* moments, int run, float* weights, float* biases)
+    {
+        Vector512<double> rstd0 = Vector512.Load(moments + 3 * Lanes), rstd1 = Vector512.Load(moments + 3 * Lanes + 8);
+        if (!AreOrdinary(rstd0) || !AreOrdinary(rstd1))
+            return false;
+        Vector512<double> mean0 = Vector512.Load(moments), mean1 = Vector512.Load(moments + 8);
+        Vector512<float> hi = Vector512.Narrow(mean0, mean1), rstd = Vector512.Narrow(rstd0, rstd1);
+        (Vector512<double> hi0, Vector512<double> hi1) = Vector512.Widen(hi);
+        Vector512<float> lo = Vector512.Narrow((mean0 - hi0) + Vector512.Load(moments + Lanes), (mean1 - hi1) + Vector512.Load(moments + Lanes + 8));
+        for (int i = 0, parameter = 0, left = run; i < length; i++)
+        {
+            Vector512<float> v = (Vector512.Load(tile + i * Lanes) - hi - lo) * rstd;
+            if (weights != null)
+                v *= Vector512.Load(weights + parameter);
+            if (biases != null)
+                v += Vector512.Load(biases + parameter);
+            v.Store(tile + i * Lanes);
+            if (--left == 0)
+                (left, parameter) = (run, parameter + Lanes);
+        }
+        return true;
+
+        static bool AreOrdinary(Vector512<double> rstd)
+            => Vector512.GreaterThanAll(rstd, Vector512.Create(Elements.LeastFloatRstd)) && Vector512.LessThanAll(rstd, Vector512.Create(Elements.LargestFloatRstd));
+    }
+
+    /// <summary>The groups at one place of the period: their input gradients, and their terms of the parameters' gradients.</summary>
+    [SkipLocalsInit]
+    private static void BackwardShort(in BackwardWork<float> work, nint place, nint firstPeriod, nint endPeriod, Span<double> weightSums, Span<double> biasSums)
+    {
+        int length = (int)work.Layout.Length, parameters = (int)work.Layout.GroupParameters;
+        float* dy = stackalloc float[TileLength], x = stackalloc float[TileLength], weights = stackalloc float[TileLength];
+        double* weightTerms = stackalloc double[TileLength], biasTerms = stackalloc double[TileLength], moments = stackalloc double[3 * Lanes];
+        new Span<double>(weightTerms, parameters * Lanes).Clear();
+        new Span<double>(biasTerms, parameters * Lanes).Clear();
+        GatherParameters(work.Weight, in work.Layout, place, lanes: 1, absent: 1, weights);
+        nint stride = work.Layout.Period * length;
+        for (nint period = firstPeriod; period < endPeriod; period += Lanes)
+        {
+            int lanes = (int)Math.Min(Lanes, endPeriod - period);
+            nint first = period * work.Layout.Period + place;
+            // A lane without a group is all zeros, and so adds nothing to the sums.
+            if (lanes < Lanes)
+            {
+                new Span<float>(dy, length * Lanes).Clear();
+                new Span<float>(x, length * Lanes).Clear();
+            }
+            Gather(work.Dy + first * length, stride, lanes, length, dy);
+            Gather(work.X + first * length, stride, lanes, length, x);
+            new Span<double>(moments, 3 * Lanes).Clear();
+            for (int lane = 0; lane < lanes; lane++)
+            {
+                ref readonly GroupStatistics group = ref work.Statistics[first + lane * work.Layout.Period];
+                (moments[lane], moments[Lanes + lane], moments[2 * Lanes + lane]) = (group.ScaledMean, group.ScaledMeanLow, group.ScaledRstd);
+            }
+            BackwardLanes(dy, x, length, in work.Layout, moments, weights, weightTerms, biasTerms);
+            if (work.Dx != null)
+                Scatter(dy, length, lanes, stride, work.Dx + first * length);
+        }
+        for (int p = 0; p < weightSums.Length; p++)
+            weightSums[p] = Moments.Fold(Vector512.Load(weightTerms + p * Lanes) + Vector512.Load(weightTerms + p * Lanes + 8));
+        for (int p = 0; p < biasSums.Length; p++)
+            biasSums[p] = Moments.Fold(Vector512.Load(biasTerms + p * Lanes) + Vector512.Load(biasTerms + p * Lanes + 8));
+    }
+
+    /// <summary>Adds a tile's terms of the parameters' gradients up, and overwrites dy with dx.</summary>
+    private static void BackwardLanes(float* dy, float* x, int length, in RowLayout layout, double* moments, float* weights, double* weightTerms, double* biasTerms)
+    {
+        Vector512<double> mean0 = Vector512.Load(moments), mean1 = Vector512.Load(moments + 8), low0 = Vector512.Load(moments + Lanes), low1 = Vector512.Load(moments + Lanes + 8);
+        Vector512<double> rstd0 = Vector512.Load(moments + 2 * Lanes), rstd1 = Vector512.Load(moments + 2 * Lanes + 8);
+        Vector512<double> s0 = default, s1 = default, p0 = default, p1 = default;
+        int run = (int)layout.Run;
+        for (int i = 0, parameter = 0, left = run; i < length; i++)
+        {
+            (Vector512<double> g0, Vector512<double> g1) = Vector512.Widen(Vector512.Load(dy + i * Lanes));
+            (Vector512<double> n0, Vector512<double> n1) = Vector512.Widen(Vector512.Load(x + i * Lanes));
+            (n0, n1) = ((n0 - mean0 - low0) * rstd0, (n1 - mean1 - low1) * rstd1);
+            (Vector512.Load(weightTerms + parameter) + g0 * n0).Store(weightTerms + parameter);
+            (Vector512.Load(weightTerms + parameter + 8) + g1 * n1).Store(weightTerms + parameter + 8);
+            (Vector512.Load(biasTerms + parameter) + g0).Store(biasTerms + parameter);
+            (Vector512.Load(biasTerms + parameter + 8) + g1).Store(biasTerms + parameter + 8);
+            (Vector512<double> w0, Vector512<double> w1) = Vector512.Widen(Vector512.Load(weights + parameter));
+            (g0, g1) = (g0 * w0, g1 * w1);
+            s0 += g0;
+            s1 += g1;
+            p0 += g0 * n0;
+            p1 += g1 * n1;
+            if (--left == 0)
+                (left, parameter) = (run, parameter + Lanes);
+        }
+        Vector512<double> count = Vector512.Create((double)length);
+        (s0, s1) = layout.Centered ? (s0 / count, s1 / count) : default;
+        (p0, p1) = layout.Scaled ? (p0 / count, p1 / count) : default;
+        for (int i = 0, parameter = 0, left = run; i < length; i++)
+        {
+            (Vector512<double> g0, Vector512<double> g1) = Vector512.Widen(Vector512.Load(dy + i * Lanes));
+            (Vector512<double> n0, Vector512<double> n1) = Vector512.Widen(Vector512.Load(x + i * Lanes));
+            (n0, n1) = ((n0 - mean0 - low0) * rstd0, (n1 - mean1 - low1) * rstd1);
+            (Vector512<double> w0, Vector512<double> w1) = Vector512.Widen(Vector512.Load(weights + parameter));
+            Vector512.Narrow((g0 * w0 - s0 - n0 * p0) * rstd0, (g1 * w1 - s1 - n1 * p1) * rstd1).Store(dy + i * Lanes);
+            if (--left == 0)
+                (left, parameter) = (run, parameter + Lanes);
+        }
+    }
+
+    /// <summary>Rows of memory to lanes.</summary>
+    private static void Gather(float* rows, nint stride, int lanes, int length, float* tile)
+    {
+        int lane = 0;
+        for (; Sse.IsSupported && lane <= lanes - 4; lane += 4)
+        {
+            float* row = rows + lane * stride;
+            int i = 0;
+            for (; i <= length - 4; i += 4)
+                Transpose(row + i, stride, tile + i * Lanes + lane, Lanes);
+            for (; i < length; i++)
+                (tile[i * Lanes + lane], tile[i * Lanes + lane + 1], tile[i * Lanes + lane + 2], tile[i * Lanes + lane + 3]) = (row[i], row[i + stride], row[i + 2 * stride], row[i + 3 * stride]);
+        }
+        for (; lane < lanes; lane++)
+        {
+            for (int i = 0; i < length; i++)
+                tile[i * Lanes + lane] = rows[lane * stride + i];
+        }
+    }
+
+    private static void Scatter(float* tile, int length, int lanes, nint stride, float* rows)
+    {
+        int lane = 0;
+        for (; Sse.IsSupported && lane <= lanes - 4; lane += 4)
+        {
+            float* row = rows + lane * stride;
+            int i = 0;
+            for (; i <= length - 4; i += 4)
+                Transpose(tile + i * Lanes + lane, Lanes, row + i, stride);
+            for (; i < length; i++)
+                (row[i], row[i + stride], row[i + 2 * stride], row[i + 3 * stride]) = (tile[i * Lanes + lane], tile[i * Lanes + lane + 1], tile[i * Lanes + lane + 2], tile[i * Lanes + lane + 3]);
+        }
+        for (; lane < lanes; lane++)
+        {
+            for (int i = 0; i < length; i++)
+                rows[lane * stride + i] = tile[i * Lanes + lane];
+        }
+    }
+
+    /// <summary>Four rows of four elements to four columns.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Transpose(float* source, nint sourceStride, float* destination, nint destinationStride)
+    {
+        Vector128<float> r0 = Vector128.Load(source), r1 = Vector128.Load(source + sourceStride), r2 = Vector128.Load(source + 2 * sourceStride), r3 = Vector128.Load(source + 3 * sourceStride);
+        Vector128<float> low01 = Sse.UnpackLow(r0, r1), high01 = Sse.UnpackHigh(r0, r1), low23 = Sse.UnpackLow(r2, r3), high23 = Sse.UnpackHigh(r2, r3);
+        Sse.MoveLowToHigh(low01, low23).Store(destination);
+        Sse.MoveHighToLow(low23, low01).Store(destination + destinationStride);
+        Sse.MoveLowToHigh(high01, high23).Store(destination + 2 * destinationStride);
+        Sse.MoveHighToLow(high23, high01).Store(destination + 3 * destinationStride);
+    }
+
+    /// <summary>The parameters of the groups from <paramref name="group"/> on, one a lane; of a single group, the same in every lane.</summary>
+    private static void GatherParameters(float* parameters, in RowLayout layout, nint group, int lanes, float absent, float* tile)
+    {
+        int count = (int)layout.GroupParameters;
+        if (parameters == null || layout.Period == 1 || lanes == 1)
+        {
+            float* first = parameters == null ? null : parameters + layout.FirstParameter(group);
+            for (int p = 0; p < count; p++)
+                Vector512.Create(first == null ? absent : first[p]).Store(tile + p * Lanes);
+            return;
+        }
+        for (int lane = 0; lane < lanes; lane++)
+            Gather(parameters + layout.FirstParameter(group + lane), 0, 1, count, tile + lane);
+    }
+}
