@@ -120,7 +120,9 @@ public static partial class Functional
     internal static RowLayout ChannelsOf(ReadOnlySpan<nint> lengths, RowStatistic statistic)
     {
         nint positions = Layout.Product(lengths[2..]);
-        return new ChannelLayout(1, lengths[0], lengths[1] * positions, positions, ParameterAxis.Group, statistic).AsRows();
+        // Without positions there are still the channels' parameters.
+        return (positions == 0 ? new ChannelLayout(1, 0, lengths[1], 1, ParameterAxis.Group, statistic)
+            : new ChannelLayout(1, lengths[0], lengths[1] * positions, positions, ParameterAxis.Group, statistic)).AsRows();
     }
 
     private static void BatchNorm<T>(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> runningMean, in TensorSpan<T> runningVar, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, in RowLayout layout, double momentum, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics, int maxThreads)

@@ -17,15 +17,16 @@ public static partial class Functional
 {
     /// <summary>Normalizes over the last dimensions of the input.</summary>
     /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
-    /// <param name="input">The input, of shape (*, normalizedShape).</param>
-    /// <param name="normalizedShape">The lengths of the dimensions that share statistics: the input's last ones, at least one.</param>
+    /// <param name="input">The input, of shape (*, normalizedShape) or, with an axis, (*, normalizedShape, *).</param>
+    /// <param name="normalizedShape">The lengths of the dimensions that share statistics, at least one: the input's last ones, or those from <paramref name="axis"/> on.</param>
     /// <param name="weight">Factors of shape normalizedShape, or <c>default</c> for none.</param>
     /// <param name="bias">Summands of shape normalizedShape, or <c>default</c> for none.</param>
     /// <param name="eps">Added to the variance under the root; 1e-5 in PyTorch.</param>
     /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
     /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
+    /// <param name="axis">The first of the dimensions that share statistics, negative ones counted from the end; null, as in PyTorch, for the last ones.</param>
     /// <exception cref="ArgumentException"><paramref name="normalizedShape"/> is empty; weight or bias is not of that shape; the
-    /// input does not end in it; or the destination has another shape, is not contiguous, or overlaps the input or a parameter in part.</exception>
+    /// input does not end in it, or has other lengths from <paramref name="axis"/> on; or the destination has another shape, is not contiguous, or overlaps the input or a parameter in part.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
     /// <remarks>
     /// <para>This method effectively computes <c>y = (x - E[x]) / sqrt(Var[x] + eps) * weight + bias</c> with the mean and the
@@ -34,68 +35,79 @@ public static partial class Functional
     /// <para>Ba, Kiros and Hinton 2016, https://arxiv.org/abs/1607.06450;
     /// https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.layer_norm.html.</para>
     /// </remarks>
-    public static void LayerNorm<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, int maxThreads = 0)
+    public static void LayerNorm<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, int maxThreads = 0, int? axis = null)
         where T : unmanaged
     {
-        RowForward(input, LayerNormLayout(input, normalizedShape, weight, bias), weight, bias, eps, destination, [], maxThreads);
+        RowForward(input, LayerNormLayout(input, normalizedShape, weight, bias, axis), weight, bias, eps, destination, [], maxThreads);
     }
 
     /// <summary>The same, and saves what <see cref="LayerNormBackward{T}"/> needs besides the input.</summary>
     /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
-    /// <param name="input">The input, of shape (*, normalizedShape).</param>
-    /// <param name="normalizedShape">The lengths of the dimensions that share statistics: the input's last ones, at least one.</param>
+    /// <param name="input">The input, of shape (*, normalizedShape) or, with an axis, (*, normalizedShape, *).</param>
+    /// <param name="normalizedShape">The lengths of the dimensions that share statistics, at least one: the input's last ones, or those from <paramref name="axis"/> on.</param>
     /// <param name="weight">Factors of shape normalizedShape, or <c>default</c> for none.</param>
     /// <param name="bias">Summands of shape normalizedShape, or <c>default</c> for none.</param>
     /// <param name="eps">Added to the variance under the root; 1e-5 in PyTorch.</param>
     /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
     /// <param name="statistics">Takes the mean and 1/deviation of each group, in row-major order of the leading dimensions: exactly as many as there are groups, none for an empty input.</param>
     /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
+    /// <param name="axis">The first of the dimensions that share statistics, negative ones counted from the end; null, as in PyTorch, for the last ones.</param>
     /// <exception cref="ArgumentException">As above, or there are more or fewer statistics than groups.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
-    public static void LayerNorm<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics, int maxThreads = 0)
+    public static void LayerNorm<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics, int maxThreads = 0, int? axis = null)
         where T : unmanaged
     {
-        RowLayout layout = LayerNormLayout(input, normalizedShape, weight, bias);
+        RowLayout layout = LayerNormLayout(input, normalizedShape, weight, bias, axis);
         CheckStatistics(statistics, layout);
         RowForward(input, layout, weight, bias, eps, destination, statistics, maxThreads);
     }
 
     /// <summary>Normalizes over the last dimensions of the input.</summary>
     /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
-    /// <param name="input">The input, of shape (*, normalizedShape), any strides.</param>
-    /// <param name="normalizedShape">The lengths of the dimensions that share statistics: the input's last ones, at least one.</param>
+    /// <param name="input">The input, of shape (*, normalizedShape) or, with an axis, (*, normalizedShape, *), any strides.</param>
+    /// <param name="normalizedShape">The lengths of the dimensions that share statistics, at least one: the input's last ones, or those from <paramref name="axis"/> on.</param>
     /// <param name="weight">Factors of shape normalizedShape, or null for none.</param>
     /// <param name="bias">Summands of shape normalizedShape, or null for none.</param>
     /// <param name="eps">Added to the variance under the root.</param>
+    /// <param name="axis">The first of the dimensions that share statistics, negative ones counted from the end; null, as in PyTorch, for the last ones.</param>
     /// <returns>A new row-major tensor of the input's shape.</returns>
     /// <exception cref="ArgumentException"><paramref name="normalizedShape"/> is empty; weight or bias is not of that shape; or the input does not end in it.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
-    public static Tensor<T> LayerNorm<T>(Tensor<T> input, ReadOnlySpan<nint> normalizedShape, Tensor<T>? weight = null, Tensor<T>? bias = null, double eps = 1e-5)
+    public static Tensor<T> LayerNorm<T>(Tensor<T> input, ReadOnlySpan<nint> normalizedShape, Tensor<T>? weight = null, Tensor<T>? bias = null, double eps = 1e-5, int? axis = null)
         where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(input);
-        Tensor<T> result = Tensor.CreateFromShapeUninitialized<T>(input.Lengths);
-        LayerNorm(input.AsReadOnlyTensorSpan(), normalizedShape, OrNone(weight), OrNone(bias), eps, result.AsTensorSpan());
+        Tensor<T> result = Layout.ResultLike(input.AsReadOnlyTensorSpan(), LayerNormLayout(input.AsReadOnlyTensorSpan(), normalizedShape, OrNone(weight), OrNone(bias), axis));
+        LayerNorm(input.AsReadOnlyTensorSpan(), normalizedShape, OrNone(weight), OrNone(bias), eps, result.AsTensorSpan(), axis: axis);
         return result;
     }
 
-    internal static RowLayout LayerNormLayout<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias)
+    internal static RowLayout LayerNormLayout<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, int? axis)
     {
         Elements.CheckSupported<T>("LayerNorm");
-        return LastDimensions(input, normalizedShape, weight, bias, RowStatistic.MeanAndVariance);
+        return Dimensions(input, normalizedShape, weight, bias, RowStatistic.MeanAndVariance, axis);
     }
 
-    /// <summary>Groups over the last dimensions of an input, with a parameter for each of a group's elements.</summary>
-    private static RowLayout LastDimensions<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, RowStatistic statistic)
+    /// <summary>Groups over neighbouring dimensions of an input, the last ones where no axis is given, with a parameter for each of a group's elements.</summary>
+    private static RowLayout Dimensions<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, RowStatistic statistic, int? axis)
     {
         if (normalizedShape.Length == 0)
             throw new ArgumentException("Expected at least one dimension to normalize over, got [].", nameof(normalizedShape));
         CheckNormalizedParameter(weight, normalizedShape, nameof(weight));
         CheckNormalizedParameter(bias, normalizedShape, nameof(bias));
-        if (input.Rank < normalizedShape.Length || !input.Lengths[^normalizedShape.Length..].SequenceEqual(normalizedShape))
-            throw new ArgumentException($"Expected an input whose last dimensions are {Layout.Text(normalizedShape)} (the normalized shape), got shape {Layout.Text(input.Lengths)}.", nameof(input));
         nint length = Layout.Product(normalizedShape);
-        return new RowLayout(length == 0 ? 0 : input.FlattenedLength / length, length, 1, 1, statistic);
+        if (axis is null)
+        {
+            if (input.Rank < normalizedShape.Length || !input.Lengths[^normalizedShape.Length..].SequenceEqual(normalizedShape))
+                throw new ArgumentException($"Expected an input whose last dimensions are {Layout.Text(normalizedShape)} (the normalized shape), got shape {Layout.Text(input.Lengths)}.", nameof(input));
+            return new RowLayout(length == 0 ? 0 : input.FlattenedLength / length, length, 1, 1, statistic);
+        }
+        int first = axis.Value < 0 ? input.Rank + axis.Value : axis.Value, behind = first + normalizedShape.Length;
+        if (first < 0 || behind > input.Rank || !input.Lengths[first..behind].SequenceEqual(normalizedShape))
+            throw new ArgumentException($"Expected an input whose dimensions from axis {axis} on are {Layout.Text(normalizedShape)} (the normalized shape), got shape {Layout.Text(input.Lengths)}.", nameof(input));
+        nint outer = Layout.Product(input.Lengths[..first]), inner = Layout.Product(input.Lengths[behind..]);
+        return inner == 1 ? new RowLayout(length == 0 ? 0 : outer, length, 1, 1, statistic)
+            : new ChannelLayout(outer, length, inner, 1, ParameterAxis.Row, statistic).AsRows();
     }
 
     private static void CheckNormalizedParameter<T>(in ReadOnlyTensorSpan<T> parameter, ReadOnlySpan<nint> normalizedShape, string name)

@@ -16,6 +16,7 @@ public static partial class Functional
     /// <param name="gradWeight">The gradient of the weight is <b>added</b> to it; of shape normalizedShape.</param>
     /// <param name="gradBias">The gradient of the bias is <b>added</b> to it; of shape normalizedShape.</param>
     /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
+    /// <param name="axis">The first of the dimensions that share statistics, negative ones counted from the end; null, as in PyTorch, for the last ones.</param>
     /// <exception cref="ArgumentException">A shape does not fit, the number of statistics is not that of the groups, or a result is not contiguous or overlaps an operand in part.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
     /// <remarks>
@@ -23,10 +24,10 @@ public static partial class Functional
     /// <c>dx = rstd * (g - E[g] - n * E[g * n])</c>, <c>dweight += sum of dy * n</c> and <c>dbias += sum of dy</c>, all sums in double.
     /// The gradient of a weight is exactly 0 over constant groups.</para>
     /// </remarks>
-    public static void LayerNormBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, in TensorSpan<T> gradBias, int maxThreads = 0)
+    public static void LayerNormBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, in TensorSpan<T> gradBias, int maxThreads = 0, int? axis = null)
         where T : unmanaged
     {
-        RowLayout layout = LayerNormLayout(input, normalizedShape, weight, default);
+        RowLayout layout = LayerNormLayout(input, normalizedShape, weight, default, axis);
         RowBackward(gradOutput, input, layout, statistics, weight, gradInput, gradWeight, gradBias, maxThreads: maxThreads);
     }
 
@@ -40,13 +41,14 @@ public static partial class Functional
     /// <param name="weightTangent">The weight's tangent, or <c>default</c> for zero.</param>
     /// <param name="biasTangent">The bias's tangent, or <c>default</c> for zero.</param>
     /// <param name="destination">Takes the output's tangent; of the input's shape, row-major contiguous; may be the input or its tangent itself.</param>
+    /// <param name="axis">The first of the dimensions that share statistics, negative ones counted from the end; null, as in PyTorch, for the last ones.</param>
     /// <exception cref="ArgumentException">A shape does not fit, the number of statistics is not that of the groups, or the destination is not contiguous or overlaps an operand in part.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
     /// <remarks>This method effectively computes <c>rstd * (t - E[t] - n * E[t * n]) * weight + n * tweight + tbias</c> with <c>n = (x - E[x]) * rstd</c>.</remarks>
-    public static void LayerNormJvp<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> inputTangent, in ReadOnlyTensorSpan<T> weightTangent, in ReadOnlyTensorSpan<T> biasTangent, in TensorSpan<T> destination)
+    public static void LayerNormJvp<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> inputTangent, in ReadOnlyTensorSpan<T> weightTangent, in ReadOnlyTensorSpan<T> biasTangent, in TensorSpan<T> destination, int? axis = null)
         where T : unmanaged
     {
-        RowLayout layout = LayerNormLayout(input, normalizedShape, weight, default);
+        RowLayout layout = LayerNormLayout(input, normalizedShape, weight, default, axis);
         RowJvp(input, layout, statistics, weight, inputTangent, weightTangent, biasTangent, destination);
     }
 
@@ -63,12 +65,13 @@ public static partial class Functional
     /// <param name="gradGradOutput">Overwritten with the gradient with respect to gradOutput; <c>default</c> if not wanted; apart from the operands.</param>
     /// <param name="gradInput">Overwritten with the gradient with respect to the input; <c>default</c> if not wanted; apart from the operands.</param>
     /// <param name="gradWeight">The gradient with respect to the weight is <b>added</b> to it; <c>default</c> if not wanted; of shape normalizedShape.</param>
+    /// <param name="axis">The first of the dimensions that share statistics, negative ones counted from the end; null, as in PyTorch, for the last ones.</param>
     /// <exception cref="ArgumentException">A shape does not fit, the number of statistics is not that of the groups, or a result is not contiguous or overlaps an operand.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
-    public static void LayerNormDoubleBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> gradGradInput, in ReadOnlyTensorSpan<T> gradGradWeight, in ReadOnlyTensorSpan<T> gradGradBias, in TensorSpan<T> gradGradOutput, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight)
+    public static void LayerNormDoubleBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> gradGradInput, in ReadOnlyTensorSpan<T> gradGradWeight, in ReadOnlyTensorSpan<T> gradGradBias, in TensorSpan<T> gradGradOutput, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, int? axis = null)
         where T : unmanaged
     {
-        RowLayout layout = LayerNormLayout(input, normalizedShape, weight, default);
+        RowLayout layout = LayerNormLayout(input, normalizedShape, weight, default, axis);
         RowDoubleBackward(gradOutput, input, layout, statistics, weight, gradGradInput, gradGradWeight, gradGradBias, gradGradOutput, gradInput, gradWeight);
     }
 }

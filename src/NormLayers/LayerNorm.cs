@@ -27,10 +27,11 @@ public sealed class LayerNorm<T> : AffineNormLayer<T> where T : unmanaged
     /// <param name="eps">Added to the variance under the root.</param>
     /// <param name="elementwiseAffine">Whether the layer has a weight (ones at first).</param>
     /// <param name="bias">Whether it also has a bias (zeros at first); without a weight it has none.</param>
+    /// <param name="axis">The first of the normalized dimensions in the input, negative ones counted from the end: 1 to normalize (N, C, H, W) over C. Null, as in PyTorch, for the last ones.</param>
     /// <exception cref="ArgumentOutOfRangeException">The length is negative.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
-    public LayerNorm(nint normalizedShape, double eps = 1e-5, bool elementwiseAffine = true, bool bias = true)
-        : this([normalizedShape], eps, elementwiseAffine, bias)
+    public LayerNorm(nint normalizedShape, double eps = 1e-5, bool elementwiseAffine = true, bool bias = true, int? axis = null)
+        : this([normalizedShape], eps, elementwiseAffine, bias, axis)
     {
     }
 
@@ -39,13 +40,15 @@ public sealed class LayerNorm<T> : AffineNormLayer<T> where T : unmanaged
     /// <param name="eps">Added to the variance under the root.</param>
     /// <param name="elementwiseAffine">Whether the layer has a weight (ones at first).</param>
     /// <param name="bias">Whether it also has a bias (zeros at first); without a weight it has none.</param>
+    /// <param name="axis">The first of the normalized dimensions in the input, negative ones counted from the end: 1 to normalize (N, C, H, W) over C. Null, as in PyTorch, for the last ones.</param>
     /// <exception cref="ArgumentOutOfRangeException">A length is negative, or the parameters would have more elements than an array can hold.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
-    public LayerNorm(ReadOnlySpan<nint> normalizedShape, double eps = 1e-5, bool elementwiseAffine = true, bool bias = true)
+    public LayerNorm(ReadOnlySpan<nint> normalizedShape, double eps = 1e-5, bool elementwiseAffine = true, bool bias = true, int? axis = null)
         : base("LayerNorm", eps)
     {
         Layout.CheckNormalizedShape(normalizedShape, elementwiseAffine);
         this.normalizedShape = normalizedShape.ToArray();
+        Axis = axis;
         (printedEps, ElementwiseAffine) = (eps, elementwiseAffine);
         if (elementwiseAffine)
         {
@@ -57,20 +60,23 @@ public sealed class LayerNorm<T> : AffineNormLayer<T> where T : unmanaged
     /// <summary>The lengths of the dimensions that share statistics.</summary>
     public ReadOnlySpan<nint> NormalizedShape => normalizedShape;
 
+    /// <summary>The first of the normalized dimensions in the input; null for the last ones.</summary>
+    public int? Axis { get; }
+
     /// <summary>Whether the layer has a weight, and a bias unless it was made without.</summary>
     public bool ElementwiseAffine { get; }
 
     /// <inheritdoc/>
     public override string ToString()
-        => $"LayerNorm({PythonText.Tuple(normalizedShape)}, eps={printedEps}, elementwise_affine={PythonText.Bool(ElementwiseAffine)})";
+        => $"LayerNorm({PythonText.Tuple(normalizedShape)}, eps={printedEps}, elementwise_affine={PythonText.Bool(ElementwiseAffine)}{(Axis is { } axis ? $", axis={axis}" : "")})";
 
-    private protected override RowLayout LayoutOf(in ReadOnlyTensorSpan<T> input) => Functional.LayerNormLayout<T>(input, normalizedShape, default, default);
+    private protected override RowLayout LayoutOf(in ReadOnlyTensorSpan<T> input) => Functional.LayerNormLayout<T>(input, normalizedShape, default, default, Axis);
 
     internal static LayerNorm<T> FromCall(PythonCall call)
     {
-        PythonArguments arguments = call.Bind("LayerNorm", "normalized_shape", "eps", "elementwise_affine", "bias", "device", "dtype");
+        PythonArguments arguments = call.Bind("LayerNorm", "normalized_shape", "eps", "elementwise_affine", "bias", "device", "dtype", "axis");
         CheckFactory(arguments);
         PythonNumber eps = arguments.Float("eps", 1e-5);
-        return new LayerNorm<T>(arguments.Shape("normalized_shape"), eps, arguments.Bool("elementwise_affine", true), arguments.Bool("bias", true)) { printedEps = eps };
+        return new LayerNorm<T>(arguments.Shape("normalized_shape"), eps, arguments.Bool("elementwise_affine", true), arguments.Bool("bias", true), arguments.OptionalInt("axis")) { printedEps = eps };
     }
 }

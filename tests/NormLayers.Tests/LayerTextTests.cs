@@ -71,7 +71,7 @@ public sealed class LayerTextTests
     }
 
     [Theory]
-    [InlineData("BatchNorm2d(3)", "BatchNorm2d")]
+    [InlineData("SyncBatchNorm(3)", "SyncBatchNorm")]
     [InlineData("LayerNorm", "'('")]
     [InlineData("LayerNorm()", "normalized_shape")]
     [InlineData("LayerNorm(2.5)", "normalized_shape")]
@@ -79,7 +79,9 @@ public sealed class LayerTextTests
     [InlineData("LayerNorm(10, eps='x')", "eps")]
     [InlineData("LayerNorm(10, elementwise_affine=1)", "elementwise_affine")]
     [InlineData("LayerNorm(10, affine=True)", "affine")]
-    [InlineData("LayerNorm(10, 1e-5, True, True, None, None, 7)", "at most 6")]
+    [InlineData("LayerNorm(10, 1e-5, True, True, None, None, 1, 7)", "at most 7")]
+    [InlineData("LayerNorm(10, axis=1.5)", "axis")]
+    [InlineData("BatchNorm2d(10, momentum='x')", "a float or None")]
     [InlineData("RMSNorm(10, bias=False)", "bias")]
     [InlineData("RMSNorm(10, eps='x')", "a float or None")]
     [InlineData("GroupNorm(3)", "num_channels")]

@@ -26,6 +26,9 @@ internal sealed class PythonArguments
     /// <summary>Gives an int.</summary>
     public int Int(string name, int defaultValue) => Find(name) is { } value ? ToInt(name, value) : defaultValue;
 
+    /// <summary>Gives an int or, for None or when it was not given, null.</summary>
+    public int? OptionalInt(string name) => Find(name) is { Kind: not PythonKind.None } value ? ToInt(name, value) : null;
+
     /// <summary>Gives a required float.</summary>
     public PythonNumber Float(string name) => ToFloat(name, Required(name), "a float");
 

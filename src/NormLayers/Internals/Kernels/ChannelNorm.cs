@@ -190,6 +190,8 @@ internal static unsafe partial class ChannelNorm
     {
         ref readonly ChannelLayout layout = ref strip.Layout;
         double variance = squares / layout.Length;
+        if (double.IsNaN(variance) && NonFiniteSum(in strip, group) is var sum && !double.IsFinite(sum))
+            return new GroupStatistics(new Moments(layout.Centered ? sum : 0, 0, double.NaN), strip.Work->Eps);
         bool zero = layout.Statistic == RowStatistic.MeanAndVarianceOrZero;
         if (typeof(T) != typeof(double) || variance is >= 1e-250 and <= double.MaxValue || (variance == 0 && Math.Abs(mean.High) > 1e-100))
             return new GroupStatistics(new Moments(mean.High, mean.Low, variance), strip.Work->Eps, zero);
@@ -198,6 +200,22 @@ internal static unsafe partial class ChannelNorm
             new ReadOnlySpan<double>(strip.X + row * layout.Columns + group * layout.GroupColumns, (int)layout.GroupColumns).CopyTo(gathered.Span[(int)(row * layout.GroupColumns)..]);
         ref readonly double first = ref gathered.Span[0];
         return new GroupStatistics(layout.Centered ? Moments.Of(in first, layout.Length, 1) : Moments.OfSquares(in first, layout.Length, 1), strip.Work->Eps, zero);
+    }
+
+    /// <summary>The sum of what is infinite or NaN in a group: the mean of all of it, which running statistics take in.</summary>
+    private static double NonFiniteSum<T>(ref readonly Strip<T> strip, nint group) where T : unmanaged
+    {
+        ref readonly ChannelLayout layout = ref strip.Layout;
+        double sum = 0;
+        for (nint row = 0; row < layout.Rows; row++)
+        {
+            for (nint j = group * layout.GroupColumns; j < (group + 1) * layout.GroupColumns; j++)
+            {
+                double value = Elements.ToDouble(strip.X[row * layout.Columns + j]);
+                sum += double.IsFinite(value) ? 0 : value;
+            }
+        }
+        return sum;
     }
 
     private static void ApplyColumns<T>(ref Strip<T> strip) where T : unmanaged, IFloatingPointIeee754<T>
