@@ -18,17 +18,26 @@ internal abstract unsafe class Operation(BenchmarkCase benchmark, NormLayer<floa
     {
         "LayerNorm" => LayerNormOperation.Create(benchmark),
         "GroupNorm" => new GroupNormOperation(benchmark, nint.Parse(benchmark.Parameter, CultureInfo.InvariantCulture)),
+        "GroupNormNHWC" => new GroupNormOperation(benchmark, nint.Parse(benchmark.Parameter, CultureInfo.InvariantCulture), channelsLast: true),
+        "BatchNorm" => new BatchNormOperation(benchmark, training: true, channelsLast: false),
+        "BatchNormNHWC" => new BatchNormOperation(benchmark, training: true, channelsLast: true),
+        "BatchNormEval" => new BatchNormOperation(benchmark, training: false, channelsLast: false),
+        "BatchNormEvalNHWC" => new BatchNormOperation(benchmark, training: false, channelsLast: true),
+        "LayerNormC" => new ChannelNormOperation(benchmark),
         "LRN" => new WindowOperation(benchmark, benchmark.Numbers()),
         _ => null,
     };
+
+    /// <summary>The strides of all tensors of the input's shape; empty for row-major ones.</summary>
+    public virtual nint[] Strides => [];
 
     /// <summary>The threads that forward and backward may use.</summary>
     public int Threads { get; set; } = 1;
 
     public void Forward(BufferSet set, int repeats)
     {
-        var x = new ReadOnlyTensorSpan<float>(set.X, Case.Elements, Case.Dims);
-        var y = new TensorSpan<float>(set.Y, Case.Elements, Case.Dims);
+        var x = new ReadOnlyTensorSpan<float>(set.X, Case.Elements, Case.Dims, Strides);
+        var y = new TensorSpan<float>(set.Y, Case.Elements, Case.Dims, Strides);
         Layer.MaxThreads = Threads;
         for (int i = 0; i < repeats; i++)
             Layer.Forward(x, y);
@@ -36,17 +45,17 @@ internal abstract unsafe class Operation(BenchmarkCase benchmark, NormLayer<floa
 
     public void Backward(BufferSet set, int repeats)
     {
-        var gradOutput = new ReadOnlyTensorSpan<float>(set.GradOutput, Case.Elements, Case.Dims);
-        var x = new ReadOnlyTensorSpan<float>(set.X, Case.Elements, Case.Dims);
-        var gradInput = new TensorSpan<float>(set.GradInput, Case.Elements, Case.Dims);
+        var gradOutput = new ReadOnlyTensorSpan<float>(set.GradOutput, Case.Elements, Case.Dims, Strides);
+        var x = new ReadOnlyTensorSpan<float>(set.X, Case.Elements, Case.Dims, Strides);
+        var gradInput = new TensorSpan<float>(set.GradInput, Case.Elements, Case.Dims, Strides);
         Backward(gradOutput, x, set.Statistics, gradInput, repeats);
     }
 
     /// <summary>Saves the statistics of a set's input.</summary>
     public void Prepare(BufferSet set)
     {
-        var x = new ReadOnlyTensorSpan<float>(set.X, Case.Elements, Case.Dims);
-        var y = new TensorSpan<float>(set.Y, Case.Elements, Case.Dims);
+        var x = new ReadOnlyTensorSpan<float>(set.X, Case.Elements, Case.Dims, Strides);
+        var y = new TensorSpan<float>(set.Y, Case.Elements, Case.Dims, Strides);
         ForwardWithStatistics(x, y, set.Statistics);
     }
 
@@ -74,7 +83,24 @@ internal abstract class RowOperation : Operation
 
     public RowGeometry Geometry { get; }
 
+    /// <summary>Where the groups are not contiguous: memory as Outer blocks of Rows by Columns, in whose transposition they are.</summary>
+    public virtual (nint Outer, nint Rows, nint Columns)? Blocks => null;
+
     public override nint Groups => Geometry.Groups;
+
+    /// <summary>What a check holds on to.</summary>
+    public List<float[]> Kept { get; } = [];
+
+    protected static nint[] ChannelsLast(nint[] dims)
+    {
+        // N, C, then the positions; channels fastest.
+        var strides = new nint[dims.Length];
+        nint stride = dims[1];
+        for (int d = dims.Length - 1; d >= 2; d--)
+            (strides[d], stride) = (stride, stride * dims[d]);
+        (strides[0], strides[1]) = (stride, 1);
+        return strides;
+    }
 
     private static void FillParameter(Parameter<float> parameter, ulong seed, float mean, float deviation)
     {
@@ -107,9 +133,14 @@ internal sealed class LayerNormOperation(BenchmarkCase benchmark, nint[] shape, 
     }
 }
 
-internal sealed class GroupNormOperation(BenchmarkCase benchmark, nint groups)
+internal sealed class GroupNormOperation(BenchmarkCase benchmark, nint groups, bool channelsLast = false)
     : RowOperation(benchmark, new GroupNorm<float>(groups, benchmark.Dims[1]), GeometryOf(benchmark.Dims, benchmark.Elements, groups))
 {
+    public override nint[] Strides { get; } = channelsLast ? ChannelsLast(benchmark.Dims) : [];
+
+    public override (nint Outer, nint Rows, nint Columns)? Blocks { get; }
+        = channelsLast ? (benchmark.Dims[0], benchmark.Elements / (benchmark.Dims[0] * benchmark.Dims[1]), benchmark.Dims[1]) : null;
+
     protected override void ForwardWithStatistics(in ReadOnlyTensorSpan<float> x, in TensorSpan<float> y, GroupStatistics[] statistics)
         => Functional.GroupNorm(x, groups, Weight.Value.AsReadOnlyTensorSpan(), Bias.Value.AsReadOnlyTensorSpan(), Eps, y, statistics);
 
@@ -121,6 +152,51 @@ internal sealed class GroupNormOperation(BenchmarkCase benchmark, nint groups)
 
     private static RowGeometry GeometryOf(nint[] dims, nint elements, nint groups)
         => new(dims[0] * groups, dims[1] / groups, elements / (dims[0] * dims[1]), groups);
+}
+
+/// <summary>LayerNorm over the channels of (N, C, *).</summary>
+internal sealed class ChannelNormOperation(BenchmarkCase benchmark)
+    : RowOperation(benchmark, new LayerNorm<float>(benchmark.Dims[1], axis: 1), new RowGeometry(benchmark.Elements / benchmark.Dims[1], benchmark.Dims[1], 1, 1))
+{
+    public override (nint Outer, nint Rows, nint Columns)? Blocks { get; } = (benchmark.Dims[0], benchmark.Dims[1], benchmark.Elements / (benchmark.Dims[0] * benchmark.Dims[1]));
+
+    protected override void ForwardWithStatistics(in ReadOnlyTensorSpan<float> x, in TensorSpan<float> y, GroupStatistics[] statistics)
+        => Functional.LayerNorm(x, [Case.Dims[1]], Weight.Value.AsReadOnlyTensorSpan(), Bias.Value.AsReadOnlyTensorSpan(), Eps, y, statistics, axis: 1);
+
+    protected override void Backward(in ReadOnlyTensorSpan<float> gradOutput, in ReadOnlyTensorSpan<float> x, GroupStatistics[] statistics, in TensorSpan<float> gradInput, int repeats)
+    {
+        for (int i = 0; i < repeats; i++)
+            Functional.LayerNormBackward(gradOutput, x, [Case.Dims[1]], statistics, Weight.Value.AsReadOnlyTensorSpan(), gradInput, Weight.Grad.AsTensorSpan(), Bias.Grad.AsTensorSpan(), Threads, axis: 1);
+    }
+}
+
+/// <summary>BatchNorm in training, or in evaluation with the statistics of a new layer: mean 0, variance 1.</summary>
+internal sealed class BatchNormOperation(BenchmarkCase benchmark, bool training, bool channelsLast)
+    : RowOperation(benchmark, MakeLayer(benchmark, training), new RowGeometry(benchmark.Dims[1], 1, benchmark.Elements / benchmark.Dims[1], benchmark.Dims[1], Given: !training))
+{
+    private readonly BatchNorm2d<float> mean0Variance1 = new(benchmark.Dims[1]);
+
+    public override nint[] Strides { get; } = channelsLast ? ChannelsLast(benchmark.Dims) : [];
+
+    /// <summary>Channels-last: rows are samples' positions. Else rows are samples and a channel's positions stay together, in any order.</summary>
+    public override (nint Outer, nint Rows, nint Columns)? Blocks { get; }
+        = channelsLast ? (1, benchmark.Elements / benchmark.Dims[1], benchmark.Dims[1]) : (1, benchmark.Dims[0], benchmark.Elements / benchmark.Dims[0]);
+
+    private static BatchNorm2d<float> MakeLayer(BenchmarkCase benchmark, bool training)
+    {
+        var layer = new BatchNorm2d<float>(benchmark.Dims[1]);
+        layer.Train(training);
+        return layer;
+    }
+
+    protected override void ForwardWithStatistics(in ReadOnlyTensorSpan<float> x, in TensorSpan<float> y, GroupStatistics[] statistics)
+        => Functional.BatchNorm(x, mean0Variance1.RunningMean!.AsTensorSpan(), mean0Variance1.RunningVar!.AsTensorSpan(), Weight.Value.AsReadOnlyTensorSpan(), Bias.Value.AsReadOnlyTensorSpan(), training, 0, Eps, y, statistics);
+
+    protected override void Backward(in ReadOnlyTensorSpan<float> gradOutput, in ReadOnlyTensorSpan<float> x, GroupStatistics[] statistics, in TensorSpan<float> gradInput, int repeats)
+    {
+        for (int i = 0; i < repeats; i++)
+            Functional.BatchNormBackward(gradOutput, x, statistics, Weight.Value.AsReadOnlyTensorSpan(), training, gradInput, Weight.Grad.AsTensorSpan(), Bias.Grad.AsTensorSpan(), Threads);
+    }
 }
 
 internal sealed class WindowOperation(BenchmarkCase benchmark, double[] numbers)

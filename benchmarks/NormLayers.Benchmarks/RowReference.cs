@@ -7,7 +7,8 @@ namespace NormLayers.Benchmarks;
 /// <param name="GroupParameters">The weights of one group.</param>
 /// <param name="Run">The neighbouring elements that share a weight.</param>
 /// <param name="Period">The groups after which the weights begin again.</param>
-internal sealed record RowGeometry(nint Groups, nint GroupParameters, nint Run, nint Period)
+/// <param name="Given">Whether mean and variance are not the group's, but 0 and 1.</param>
+internal sealed record RowGeometry(nint Groups, nint GroupParameters, nint Run, nint Period, bool Given = false)
 {
     public nint Length => GroupParameters * Run;
 
@@ -18,8 +19,9 @@ internal sealed record RowGeometry(nint Groups, nint GroupParameters, nint Run, 
 internal static unsafe class RowReference
 {
     /// <summary>At the largest of the magnitudes of the output, its weight, its bias and their product with the normalized value: the terms that may cancel.</summary>
-    public static Deviation Forward(RowOperation operation, BufferSet set)
+    public static Deviation Forward(RowOperation operation, BufferSet given)
     {
+        BufferSet set = Grouped(operation, given);
         RowGeometry geometry = operation.Geometry;
         float[] weight = Elements(operation.Weight.Value), bias = Elements(operation.Bias.Value);
         Deviation worst = Deviation.None("y", 4);
@@ -29,7 +31,7 @@ internal static unsafe class RowReference
             Deviation own = worst;
             for (nint group = first; group < end; group++)
             {
-                (double mean, double rstd) = Statistics(set.X + group * geometry.Length, geometry.Length, operation.Eps);
+                (double mean, double rstd) = Statistics(set.X + group * geometry.Length, geometry, operation.Eps);
                 nint i = group * geometry.Length, p = group % geometry.Period * geometry.GroupParameters;
                 for (nint parameter = 0; parameter < geometry.GroupParameters; parameter++, p++)
                 {
@@ -48,8 +50,9 @@ internal static unsafe class RowReference
     }
 
     /// <summary>The gradient of the input at its group's largest magnitude; those of the parameters at the sum of their terms' magnitudes.</summary>
-    public static Deviation Backward(RowOperation operation, BufferSet set)
+    public static Deviation Backward(RowOperation operation, BufferSet given)
     {
+        BufferSet set = Grouped(operation, given);
         RowGeometry geometry = operation.Geometry;
         float[] weight = Elements(operation.Weight.Value);
         var total = new ParameterSums(geometry.Parameters);
@@ -81,7 +84,7 @@ internal static unsafe class RowReference
     private static double Gradients(RowGeometry geometry, nint group, BufferSet set, float[] weight, double eps, double[] gradients, ParameterSums sums)
     {
         float* x = set.X + group * geometry.Length, dy = set.GradOutput + group * geometry.Length;
-        (double mean, double rstd) = Statistics(x, geometry.Length, eps);
+        (double mean, double rstd) = Statistics(x, geometry, eps);
         double sum = 0, product = 0;
         nint firstParameter = group % geometry.Period * geometry.GroupParameters, i = 0;
         for (nint p = firstParameter; p < firstParameter + geometry.GroupParameters; p++)
@@ -98,7 +101,7 @@ internal static unsafe class RowReference
             sums.Bias[p] += db;
             sums.BiasMagnitude[p] += dbMagnitude;
         }
-        (sum, product) = (sum / geometry.Length, product / geometry.Length);
+        (sum, product) = geometry.Given ? (0, 0) : (sum / geometry.Length, product / geometry.Length);
         double largest = 0;
         for (i = 0; i < gradients.Length; i++)
         {
@@ -109,8 +112,11 @@ internal static unsafe class RowReference
         return largest;
     }
 
-    private static (double Mean, double Rstd) Statistics(float* x, nint length, double eps)
+    private static (double Mean, double Rstd) Statistics(float* x, RowGeometry geometry, double eps)
     {
+        if (geometry.Given)
+            return (0, 1 / Math.Sqrt(1 + eps));
+        nint length = geometry.Length;
         double sum = 0, squares = 0;
         for (nint i = 0; i < length; i++)
             sum += x[i];
@@ -126,6 +132,31 @@ internal static unsafe class RowReference
         for (int p = 0; p < actual.Length; p++)
             worst = worst.With(p, actual[p], expected[p], magnitudes[p]);
         return worst;
+    }
+
+    /// <summary>The operands with their groups contiguous.</summary>
+    private static BufferSet Grouped(RowOperation operation, BufferSet set)
+    {
+        if (operation.Blocks is not { } blocks)
+            return set;
+        return new BufferSet(Transpose(set.X), Transpose(set.Y), Transpose(set.GradOutput), Transpose(set.GradInput), 0);
+
+        float* Transpose(float* source)
+        {
+            // Pinned, and kept by the case's operation until the next check.
+            float[] result = GC.AllocateUninitializedArray<float>((int)operation.Case.Elements, pinned: true);
+            Parts.Run(blocks.Outer * blocks.Columns, (first, end) =>
+            {
+                for (nint i = first; i < end; i++)
+                {
+                    nint block = i / blocks.Columns, column = i % blocks.Columns;
+                    for (nint row = 0; row < blocks.Rows; row++)
+                        result[i * blocks.Rows + row] = source[(block * blocks.Rows + row) * blocks.Columns + column];
+                }
+            });
+            operation.Kept.Add(result);
+            return (float*)System.Runtime.InteropServices.Marshal.UnsafeAddrOfPinnedArrayElement(result, 0);
+        }
     }
 
     private static float[] Elements(Tensor<float> tensor)
