@@ -99,9 +99,7 @@ public static partial class Functional
     /// <summary>Checks a call and cuts its input into channels; <paramref name="training"/> as in PyTorch's function.</summary>
     internal static RowLayout BatchNormLayout<T>(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> runningMean, in TensorSpan<T> runningVar, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, bool training)
     {
-        Elements.CheckSupported<T>("BatchNorm");
-        if (input.Rank < 2)
-            throw new ArgumentException($"Expected an input of at least 2 dimensions (N, C, *), got shape {Layout.Text(input.Lengths)}.", nameof(input));
+        CheckBatch(input);
         nint channels = input.Lengths[1], count = input.Lengths[0] * Layout.Product(input.Lengths[2..]);
         if (training && count == 1)
             throw new ArgumentException($"Expected more than one value per channel in training, got one: shape {Layout.Text(input.Lengths)}.", nameof(input));
@@ -114,6 +112,13 @@ public static partial class Functional
         CheckChannelParameter(weight, channels, nameof(weight));
         CheckChannelParameter(bias, channels, nameof(bias));
         return ChannelsOf(input.Lengths, training ? RowStatistic.MeanAndVarianceOrZero : RowStatistic.Given);
+    }
+
+    private static void CheckBatch<T>(in ReadOnlyTensorSpan<T> input)
+    {
+        Elements.CheckSupported<T>("BatchNorm");
+        if (input.Rank < 2)
+            throw new ArgumentException($"Expected an input of at least 2 dimensions (N, C, *), got shape {Layout.Text(input.Lengths)}.", nameof(input));
     }
 
     /// <summary>A group for each channel of a shape (N, C, *).</summary>

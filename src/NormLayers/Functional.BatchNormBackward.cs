@@ -66,8 +66,8 @@ public static partial class Functional
 
     private static RowLayout BatchNormGradientLayout<T>(in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> weight, bool training)
     {
-        // The running statistics are in the saved ones already: as in training, none are asked for.
-        RowLayout layout = BatchNormLayout(input, default, default, weight, default, training: true);
-        return training ? layout : ChannelsOf(input.Lengths, RowStatistic.Given);
+        CheckBatch(input);
+        CheckChannelParameter(weight, input.Lengths[1], nameof(weight));
+        return ChannelsOf(input.Lengths, training ? RowStatistic.MeanAndVarianceOrZero : RowStatistic.Given);
     }
 }

@@ -41,6 +41,29 @@ public sealed class DocumentationTests
     }
 
     [Fact]
+    public void BatchNorm_ChannelOfTheDocs_GivesItsNumbers()
+    {
+        var norm = new BatchNorm1d<double>(1, eps: 0);
+        Tensor<double> x = Tensor.Create(Row, [4, 1]);
+        AssertRounded([-1.0690, -0.5345, 0, 1.6036], norm.Forward(x, out ForwardPass<double> pass));
+        AssertRounded([0.3], norm.RunningMean!);
+        AssertRounded([1.3667], norm.RunningVar!);
+        AssertRounded([0.2482, -0.2100, -0.1336, 0.0955], norm.Backward(Tensor.Create([1.0, 0, 0, 0], [4, 1]), pass));
+        AssertRounded([-1.0690], norm.Weight!.Grad);
+        AssertRounded([1], norm.Bias!.Grad);
+        norm.Eval();
+        AssertRounded([0.5988, 1.4542, 2.3096, 4.8758], norm.Forward(x, out pass));
+        AssertRounded([0.8554, 0, 0, 0], norm.Backward(Tensor.Create([1.0, 0, 0, 0], [4, 1]), pass));
+    }
+
+    [Fact]
+    public void LayerNorm_OverTheChannelsOfTheDocs_GivesItsNumbers()
+    {
+        Tensor<double> x = Tensor.Create([1.0, 10, 2, 20, 3, 30, 6, 60], [1, 4, 2]);
+        AssertRounded([-1.0690, -1.0690, -0.5345, -0.5345, 0, 0, 1.6036, 1.6036], new LayerNorm<double>(4, eps: 0, axis: 1).Forward(x));
+    }
+
+    [Fact]
     public void LocalResponseNorm_PositionOfTheDocs_GivesItsNumbers()
     {
         var norm = new LocalResponseNorm<double>(2, alpha: 1, beta: 0.5, k: 0);

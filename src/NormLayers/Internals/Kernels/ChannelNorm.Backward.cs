@@ -14,8 +14,8 @@ internal static unsafe partial class ChannelNorm
 {
     private const nint MostOuterBlocks = 64;
 
-    /// <summary>Doubles of working memory for each column: two sums and seven constants.</summary>
-    private const nint BackwardWorkPerColumn = 9;
+    /// <summary>Doubles of working memory for each column: the constants of the normalized value, 1/deviation, weight and two means.</summary>
+    private const nint BackwardWorkPerColumn = 8;
 
     /// <summary>Computes the gradients of all groups; each result is optional.</summary>
     /// <param name="dy">The gradient of the output, contiguous.</param>
@@ -170,12 +170,22 @@ internal static unsafe partial class ChannelNorm
     {
         nint width = strip.Width;
         new Span<double>(strip.Constants, (int)(BackwardWorkPerColumn * width)).Clear();
-        for (nint j = 0; j < strip.Columns; j++)
+        nint j = 0, parameter = strip.Parameter(0, 0);
+        ParameterAxis axis = strip.Layout.Axis;
+        for (nint g = 0; j < strip.Columns; g++)
         {
-            ref readonly GroupStatistics group = ref strip.Statistics[j / strip.Layout.GroupColumns];
-            double* c = strip.Constants + j;
-            (c[0], c[width], c[2 * width], c[3 * width], c[4 * width]) = (group.Scale, group.ScaledMean, group.ScaledMeanLow, group.ScaledRstd, group.Rstd);
-            c[5 * width] = strip.Layout.Axis == ParameterAxis.Row ? 1 : strip.Work->WeightOf(strip.Parameter(0, j));
+            ref readonly GroupStatistics group = ref strip.Statistics[g];
+            double rstd = group.Rstd;
+            for (nint k = 0; k < strip.Layout.GroupColumns; k++, j++)
+            {
+                double* c = strip.Constants + j;
+                (c[0], c[width], c[2 * width], c[3 * width], c[4 * width]) = (group.Scale, group.ScaledMean, group.ScaledMeanLow, group.ScaledRstd, rstd);
+                c[5 * width] = axis == ParameterAxis.Row ? 1 : strip.Work->WeightOf(parameter);
+                if (axis == ParameterAxis.Column)
+                    parameter++;
+            }
+            if (axis == ParameterAxis.Group)
+                parameter++;
         }
     }
 

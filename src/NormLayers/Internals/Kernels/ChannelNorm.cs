@@ -221,22 +221,16 @@ internal static unsafe partial class ChannelNorm
     private static void ApplyColumns<T>(ref Strip<T> strip) where T : unmanaged, IFloatingPointIeee754<T>
     {
         ref readonly ChannelLayout layout = ref strip.Layout;
-        bool ordinary = true;
-        for (nint g = 0; g < strip.Columns / layout.GroupColumns; g++)
-            ordinary &= new GroupScale<T>(in strip.Statistics[g]).Ordinary;
         // Whole short rows are joined: the same columns follow each other again and again.
-        bool joined = ordinary && strip.Columns == layout.Columns && layout.Axis != ParameterAxis.Row;
+        bool joined = strip.Columns == layout.Columns && layout.Axis != ParameterAxis.Row;
         strip.Period = joined ? JoinedPeriod(strip.Columns) : strip.Columns;
         using var memory = new RentedDoubles(5 * strip.Period);
         fixed (double* parameters = memory.Span)
         fixed (Strip<T>* state = &strip)
         {
             strip.Memory = parameters;
-            var scale = new ColumnScale<T>(in strip);
-            for (nint j = 0; j < strip.Columns; j++)
-                scale.Set(in strip, j);
-            scale.Repeat(strip.Columns, strip.Period);
-            delegate*<void*, nint, nint, void> body = joined ? &ApplyJoined<T> : ordinary ? &ApplyRows<T> : &ApplyMixedRows<T>;
+            bool ordinary = new ColumnScale<T>(in strip).Fill(in strip);
+            delegate*<void*, nint, nint, void> body = !ordinary ? &ApplyMixedRows<T> : joined ? &ApplyJoined<T> : &ApplyRows<T>;
             Partition.Run(layout.Rows, strip.Work->Threads, body, state);
         }
     }
@@ -262,20 +256,30 @@ internal static unsafe partial class ChannelNorm
             Bias = Weight + strip.Period;
         }
 
-        internal void Set(ref readonly Strip<T> strip, nint j)
+        /// <summary>Fills the arrays; tells whether all groups' arithmetic may run in the element type.</summary>
+        internal bool Fill(ref readonly Strip<T> strip)
         {
-            var group = new GroupScale<T>(in strip.Statistics[j / strip.Layout.GroupColumns]);
-            (Hi[j], Lo[j], Rstd[j]) = (group.Hi, group.Lo, group.Rstd);
-            if (strip.Layout.Axis == ParameterAxis.Row)
-                return;
-            nint parameter = (strip.Column + j) / (strip.Layout.Axis == ParameterAxis.Column ? 1 : strip.Layout.GroupColumns);
-            (Weight[j], Bias[j]) = (strip.Work->WeightOf(parameter), strip.Work->BiasOf(parameter));
-        }
-
-        internal void Repeat(nint columns, nint period)
-        {
-            for (nint i = columns; i < period; i++)
-                (Hi[i], Lo[i], Rstd[i], Weight[i], Bias[i]) = (Hi[i - columns], Lo[i - columns], Rstd[i - columns], Weight[i - columns], Bias[i - columns]);
+            ref readonly ChannelLayout layout = ref strip.Layout;
+            bool ordinary = true;
+            nint j = 0, parameter = layout.Axis == ParameterAxis.Group ? strip.Column / layout.GroupColumns : strip.Column;
+            for (nint g = 0; j < strip.Columns; g++)
+            {
+                var group = new GroupScale<T>(in strip.Statistics[g]);
+                ordinary &= group.Ordinary;
+                for (nint k = 0; k < layout.GroupColumns; k++, j++)
+                {
+                    (Hi[j], Lo[j], Rstd[j]) = (group.Hi, group.Lo, group.Rstd);
+                    if (layout.Axis != ParameterAxis.Row)
+                        (Weight[j], Bias[j]) = (strip.Work->WeightOf(parameter), strip.Work->BiasOf(parameter));
+                    if (layout.Axis == ParameterAxis.Column)
+                        parameter++;
+                }
+                if (layout.Axis == ParameterAxis.Group)
+                    parameter++;
+            }
+            for (; j < strip.Period; j++)
+                (Hi[j], Lo[j], Rstd[j], Weight[j], Bias[j]) = (Hi[j - strip.Columns], Lo[j - strip.Columns], Rstd[j - strip.Columns], Weight[j - strip.Columns], Bias[j - strip.Columns]);
+            return ordinary;
         }
     }
 
