@@ -162,6 +162,13 @@ public static partial class Functional
             throw new ArgumentException($"Expected the statistics of {layout.Groups} groups, as the forward saved them, got {statistics.Length}.", nameof(statistics));
     }
 
+    /// <summary>Throws unless the gradient of the output fits the input, and that of the input can be written.</summary>
+    internal static void CheckGradients<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in TensorSpan<T> gradInput) where T : unmanaged
+    {
+        CheckLike(gradOutput, input, nameof(gradOutput));
+        CheckGradient(gradInput, gradOutput, input, nameof(gradInput));
+    }
+
     /// <summary>A gradient of the input may be absent, or lie exactly on the gradient of the output.</summary>
     private static void CheckGradient<T>(in TensorSpan<T> gradient, in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, string name, bool channelsLast = false) where T : unmanaged
     {

@@ -11,7 +11,7 @@ namespace NormLayers;
 /// <remarks>
 /// <para>Shapes: input and output (N, C, *) with at least three dimensions. No parameters. The same in training and evaluation.</para>
 /// <para>An even window reaches one channel further down than up, as PyTorch's code does (its page draws it symmetric, and
-/// ONNX's leans the other way). The sum is divided by size even where fewer channels are inside.</para>
+/// ONNX's leans the other way: <see cref="LrnWindow.Onnx"/>, which is printed as <c>window='onnx'</c>). The sum is divided by size even where fewer channels are inside.</para>
 /// <para>Krizhevsky, Sutskever and Hinton 2012; https://docs.pytorch.org/docs/stable/generated/torch.nn.LocalResponseNorm.html.</para>
 /// </remarks>
 /// <example><code>
@@ -27,11 +27,12 @@ public sealed class LocalResponseNorm<T> : NormLayer<T> where T : unmanaged
     /// <param name="alpha">The factor of the mean square.</param>
     /// <param name="beta">The exponent.</param>
     /// <param name="k">The summand.</param>
+    /// <param name="window">Which way an even window leans: PyTorch's, or ONNX's mirror image.</param>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
-    public LocalResponseNorm(nint size, double alpha = 1e-4, double beta = 0.75, double k = 1)
+    public LocalResponseNorm(nint size, double alpha = 1e-4, double beta = 0.75, double k = 1, LrnWindow window = LrnWindow.PyTorch)
         : base("LocalResponseNorm")
     {
-        (Size, Alpha, Beta, K) = (size, alpha, beta, k);
+        (Size, Alpha, Beta, K, Window) = (size, alpha, beta, k, window);
         (printedAlpha, printedBeta, printedK) = (alpha, beta, k);
     }
 
@@ -47,9 +48,12 @@ public sealed class LocalResponseNorm<T> : NormLayer<T> where T : unmanaged
     /// <summary>The summand.</summary>
     public double K { get; }
 
+    /// <summary>Which way an even window leans.</summary>
+    public LrnWindow Window { get; }
+
     /// <inheritdoc/>
     public override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination)
-        => Functional.LocalResponseNorm(input, Size, Alpha, Beta, K, destination, MaxThreads);
+        => Functional.LocalResponseNorm(input, Size, Alpha, Beta, K, destination, MaxThreads, Window);
 
     /// <inheritdoc/>
     public override IReadOnlyList<Parameter<T>> Parameters => [];
@@ -69,7 +73,7 @@ public sealed class LocalResponseNorm<T> : NormLayer<T> where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(pass);
         if (gradInput.Rank != 0)
-            Functional.LocalResponseNormBackward(gradOutput, InputOf(pass), Size, Alpha, Beta, K, gradInput, MaxThreads);
+            Functional.LocalResponseNormBackward(gradOutput, InputOf(pass), Size, Alpha, Beta, K, gradInput, MaxThreads, Window);
     }
 
     /// <inheritdoc/>
@@ -80,7 +84,7 @@ public sealed class LocalResponseNorm<T> : NormLayer<T> where T : unmanaged
         CheckNoParameters(biasTangent, nameof(biasTangent));
         Tensor<T> result = Tensor.CreateFromShape<T>(pass.Kept.Lengths);
         if (inputTangent is not null)
-            Functional.LocalResponseNormJvp(InputOf(pass), Size, Alpha, Beta, K, inputTangent.AsReadOnlyTensorSpan(), result.AsTensorSpan());
+            Functional.LocalResponseNormJvp(InputOf(pass), Size, Alpha, Beta, K, inputTangent.AsReadOnlyTensorSpan(), result.AsTensorSpan(), Window);
         return result;
     }
 
@@ -93,13 +97,13 @@ public sealed class LocalResponseNorm<T> : NormLayer<T> where T : unmanaged
         CheckNoParameters(gradGradBias, nameof(gradGradBias));
         var result = new SecondOrderGradients<T>(Tensor.CreateFromShape<T>(pass.Kept.Lengths), Tensor.CreateFromShape<T>(pass.Kept.Lengths));
         if (gradGradInput is not null)
-            Functional.LocalResponseNormDoubleBackward(gradOutput.AsReadOnlyTensorSpan(), InputOf(pass), Size, Alpha, Beta, K, gradGradInput.AsReadOnlyTensorSpan(), result.GradOutput.AsTensorSpan(), result.Input.AsTensorSpan());
+            Functional.LocalResponseNormDoubleBackward(gradOutput.AsReadOnlyTensorSpan(), InputOf(pass), Size, Alpha, Beta, K, gradGradInput.AsReadOnlyTensorSpan(), result.GradOutput.AsTensorSpan(), result.Input.AsTensorSpan(), Window);
         return result;
     }
 
     /// <inheritdoc/>
     public override string ToString()
-        => $"LocalResponseNorm({Size}, alpha={printedAlpha}, beta={printedBeta}, k={printedK})";
+        => $"LocalResponseNorm({Size}, alpha={printedAlpha}, beta={printedBeta}, k={printedK}{(Window == LrnWindow.Onnx ? ", window='onnx'" : "")})";
 
     private ReadOnlyTensorSpan<T> InputOf(ForwardPass<T> pass)
     {
@@ -116,8 +120,15 @@ public sealed class LocalResponseNorm<T> : NormLayer<T> where T : unmanaged
 
     internal static LocalResponseNorm<T> FromCall(PythonCall call)
     {
-        PythonArguments arguments = call.Bind("LocalResponseNorm", "size", "alpha", "beta", "k");
+        PythonArguments arguments = call.Bind("LocalResponseNorm", "size", "alpha", "beta", "k", "window");
         PythonNumber alpha = arguments.Float("alpha", 1e-4), beta = arguments.Float("beta", 0.75), k = arguments.Float("k", 1);
-        return new LocalResponseNorm<T>(arguments.Int("size"), alpha, beta, k) { printedAlpha = alpha, printedBeta = beta, printedK = k };
+        LrnWindow window = arguments.Find("window") switch
+        {
+            null => LrnWindow.PyTorch,
+            { Kind: PythonKind.String, Text: "onnx" } => LrnWindow.Onnx,
+            { Kind: PythonKind.String, Text: "pytorch" } => LrnWindow.PyTorch,
+            { } other => throw new FormatException($"LocalResponseNorm: 'window' expects 'pytorch' or 'onnx', got {other}."),
+        };
+        return new LocalResponseNorm<T>(arguments.Int("size"), alpha, beta, k, window) { printedAlpha = alpha, printedBeta = beta, printedK = k };
     }
 }

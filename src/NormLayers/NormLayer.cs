@@ -40,7 +40,8 @@ public abstract class NormLayer
             "BatchNorm2d" => BatchNorm2d<T>.FromCall(call),
             "BatchNorm3d" => BatchNorm3d<T>.FromCall(call),
             "LocalResponseNorm" => LocalResponseNorm<T>.FromCall(call),
-            _ => throw new FormatException($"Unknown layer '{call.Name}'; known are LayerNorm, RMSNorm, GroupNorm, InstanceNorm1d to 3d and their Lazy forms, BatchNorm1d to 3d, and LocalResponseNorm."),
+            "CrossMapLRN2d" => CrossMapLRN2d<T>.FromCall(call),
+            _ => throw new FormatException($"Unknown layer '{call.Name}'; known are LayerNorm, RMSNorm, GroupNorm, InstanceNorm1d to 3d and BatchNorm1d to 3d and their Lazy forms, LocalResponseNorm and CrossMapLRN2d."),
         };
     }
 }

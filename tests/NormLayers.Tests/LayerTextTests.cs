@@ -15,6 +15,10 @@ public sealed class LayerTextTests
         Assert.Equal("RMSNorm((2, 3), eps=1e-06, elementwise_affine=False)", new RMSNorm<double>([2, 3], 1e-6, elementwiseAffine: false).ToString());
         Assert.Equal("GroupNorm(3, 6, eps=1e-05, affine=True)", new GroupNorm<float>(3, 6).ToString());
         Assert.Equal("GroupNorm(1, 6, eps=1.0, affine=False)", new GroupNorm<double>(1, 6, 1, affine: false).ToString());
+        Assert.Equal("InstanceNorm2d(3, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)", new InstanceNorm2d<float>(3).ToString());
+        Assert.Equal("InstanceNorm3d(3, eps=1e-05, momentum=None, affine=True, track_running_stats=True)", new InstanceNorm3d<float>(3, momentum: null, affine: true, trackRunningStats: true).ToString());
+        Assert.Equal("CrossMapLRN2d(3, alpha=0.0001, beta=0.75, k=1)", new CrossMapLRN2d<float>(3).ToString());
+        Assert.Equal("LocalResponseNorm(2, alpha=0.0001, beta=0.75, k=1.0, window='onnx')", new LocalResponseNorm<float>(2, window: LrnWindow.Onnx).ToString());
         Assert.Equal("LocalResponseNorm(2, alpha=0.0001, beta=0.75, k=1.0)", new LocalResponseNorm<float>(2).ToString());
     }
 
@@ -28,6 +32,15 @@ public sealed class LayerTextTests
     [InlineData("GroupNorm(3, 6, eps=1.5e-07, affine=True)")]
     [InlineData("GroupNorm(3, 6, eps=1e-05, affine=False)")]
     [InlineData("GroupNorm(3, 6, eps=1, affine=False)")]
+    [InlineData("InstanceNorm1d(3, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)")]
+    [InlineData("InstanceNorm2d(3, eps=0, momentum=None, affine=True, track_running_stats=False)")]
+    [InlineData("InstanceNorm3d(0, eps=1e-05, momentum=1, affine=True, track_running_stats=True)")]
+    [InlineData("LazyInstanceNorm1d(0, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)")]
+    [InlineData("LazyInstanceNorm2d(0, eps=0.001, momentum=None, affine=False, track_running_stats=True)")]
+    [InlineData("LazyInstanceNorm3d(0, eps=1e-05, momentum=0.1, affine=True, track_running_stats=False)")]
+    [InlineData("CrossMapLRN2d(5, alpha=0.0001, beta=0.75, k=1)")]
+    [InlineData("CrossMapLRN2d(5, alpha=0.0001, beta=0.75, k=1.0)")]
+    [InlineData("LocalResponseNorm(2, alpha=0.0001, beta=0.75, k=1.0, window='onnx')")]
     [InlineData("LocalResponseNorm(2, alpha=0.0001, beta=0.75, k=1.0)")]
     [InlineData("LocalResponseNorm(5, alpha=1e-05, beta=1, k=1)")]
     public void Parse_OfAPrintedForm_PrintsItBack(string text)
@@ -46,6 +59,11 @@ public sealed class LayerTextTests
     [InlineData("GroupNorm(num_channels=6, num_groups=3, affine=False, device='cpu', dtype=torch.float32)", "GroupNorm(3, 6, eps=1e-05, affine=False)")]
     [InlineData("nn.LayerNorm(4, device=None, dtype=None)", "LayerNorm((4,), eps=1e-05, elementwise_affine=True)")]
     [InlineData("nn.LayerNorm(4, dtype=torch.float)", "LayerNorm((4,), eps=1e-05, elementwise_affine=True)")]
+    [InlineData("nn.InstanceNorm2d(3)", "InstanceNorm2d(3, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)")]
+    [InlineData("nn.InstanceNorm1d(3, 1e-3, None, True, True)", "InstanceNorm1d(3, eps=0.001, momentum=None, affine=True, track_running_stats=True)")]
+    [InlineData("nn.LazyInstanceNorm2d()", "LazyInstanceNorm2d(0, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)")]
+    [InlineData("nn.LazyInstanceNorm2d(1e-3, affine=False)", "LazyInstanceNorm2d(0, eps=0.001, momentum=0.1, affine=False, track_running_stats=True)")]
+    [InlineData("nn.CrossMapLRN2d(3)", "CrossMapLRN2d(3, alpha=0.0001, beta=0.75, k=1)")]
     [InlineData("nn.LocalResponseNorm(size=5, alpha=0.0001, k=2)", "LocalResponseNorm(5, alpha=0.0001, beta=0.75, k=2)")]
     public void Parse_OfAPythonCall_MakesTheLayer(string call, string printed) => Assert.Equal(printed, NormLayer.Parse(call).ToString());
 
@@ -88,6 +106,11 @@ public sealed class LayerTextTests
     [InlineData("GroupNorm(3, 6.0)", "num_channels")]
     [InlineData("GroupNorm(3, 6, num_groups=3)", "num_groups")]
     [InlineData("LocalResponseNorm(alpha=1)", "size")]
+    [InlineData("LocalResponseNorm(2, window='caffe')", "'pytorch' or 'onnx'")]
+    [InlineData("InstanceNorm2d()", "num_features")]
+    [InlineData("LazyInstanceNorm2d(3, eps=1e-05)", "eps")]
+    [InlineData("LazyInstanceNorm2d(num_features=3)", "num_features")]
+    [InlineData("CrossMapLRN2d(2.5)", "size")]
     [InlineData("LocalResponseNorm(2, dtype=torch.float32)", "dtype")]
     [InlineData("LayerNorm(10, device='cuda')", "cuda")]
     [InlineData("LayerNorm(10, dtype=torch.float64)", "torch.float64")]

@@ -27,6 +27,10 @@ public sealed class StateDictTests
         AssertState(new GroupNorm<double>(3, 6), ("weight", [6]), ("bias", [6]));
         AssertState(new GroupNorm<double>(3, 6, affine: false));
         AssertState(new LocalResponseNorm<double>(5));
+        AssertState(new CrossMapLRN2d<double>(5));
+        AssertState(new InstanceNorm1d<double>(5));
+        AssertState(new InstanceNorm2d<double>(5, affine: true), ("weight", [5]), ("bias", [5]));
+        AssertState(new InstanceNorm3d<double>(5, affine: true, trackRunningStats: true), ("weight", [5]), ("bias", [5]), ("running_mean", [5]), ("running_var", [5]), ("num_batches_tracked", [1]));
     }
 
     [Fact]

@@ -13,6 +13,7 @@ public abstract class BackwardGoldenTests<T>(string dtype) where T : unmanaged, 
     [InlineData("groupnorm", 60)]
     [InlineData("instancenorm", 42)]
     [InlineData("localresponsenorm", 60)]
+    [InlineData("crossmaplrn2d", 18)]
     public void Backward_EveryGoldenCase_IsWithinBound(string layer, int expected)
     {
         var failures = new List<string>();
@@ -58,7 +59,7 @@ public abstract class BackwardGoldenTests<T>(string dtype) where T : unmanaged, 
         ITestOutputHelper output = TestContext.Current.TestOutputHelper!;
         output.WriteLine($"{dtype}: largest error as a share of the bound");
         output.WriteLine($"{"layer",-18} {"tag",-10} {"result",-12} {"ours",10} {"PyTorch's",12}");
-        foreach (string layer in new[] { "layernorm", "rmsnorm", "groupnorm", "instancenorm", "localresponsenorm" })
+        foreach (string layer in new[] { "layernorm", "rmsnorm", "groupnorm", "instancenorm", "localresponsenorm", "crossmaplrn2d" })
         {
             var worst = new SortedDictionary<string, (double Ours, double Theirs)>();
             foreach (GoldenCase golden in GoldenFile.Open($"{layer}.{dtype}").Cases.Where(golden => golden.Has("grad_input_f64")))
@@ -108,7 +109,7 @@ public abstract class BackwardGoldenTests<T>(string dtype) where T : unmanaged, 
         double[] exact = Tensors.ToArray(golden.Repeat(golden.Read<double>("grad_input_f64")));
         T[] actual = Tensors.ToArray(results["grad_input"]);
         Assert.Equal(exact.Length, actual.Length);
-        bool window = golden.Description.GetProperty("op").GetString() == "local_response_norm";
+        bool window = golden.Description.GetProperty("op").GetString() is "local_response_norm" or "cross_map_lrn2d";
         nint[] lengths = results["grad_input"].Lengths.ToArray();
         nint run = lengths.Skip(golden.ChannelDimension + 1).Aggregate((nint)1, (product, length) => product * length);
         (double[] mean, double[] rstd) = window ? ([], []) : golden.Statistics<T>();

@@ -8,7 +8,7 @@ namespace NormLayers.Tests.Golden;
 /// <summary>Every stored case, forward, against the exact result: through the function and through the layer.</summary>
 public abstract class ForwardGoldenTests<T>(string dtype) where T : unmanaged, IFloatingPointIeee754<T>
 {
-    private static readonly string[] Layers = ["layernorm", "rmsnorm", "groupnorm", "instancenorm", "localresponsenorm"];
+    private static readonly string[] Layers = ["layernorm", "rmsnorm", "groupnorm", "instancenorm", "localresponsenorm", "crossmaplrn2d"];
 
     /// <summary>Output errors allowed, in ulps at the case's magnitude: see <see cref="Bound"/>.</summary>
     private static readonly double Allowed = typeof(T) == typeof(float) ? 4 : 8;
@@ -19,6 +19,7 @@ public abstract class ForwardGoldenTests<T>(string dtype) where T : unmanaged, I
     [InlineData("groupnorm", 60)]
     [InlineData("instancenorm", 43)]
     [InlineData("localresponsenorm", 60)]
+    [InlineData("crossmaplrn2d", 21)]
     public void Forward_EveryGoldenCase_IsWithinBound(string layer, int expected)
     {
         var failures = new List<string>();
@@ -128,6 +129,7 @@ public abstract class ForwardGoldenTests<T>(string dtype) where T : unmanaged, I
             "instance_norm" when golden.ChannelDimension == 0 => GoldenRun.Layer<T>(golden).Forward(input),
             "instance_norm" => Functional.InstanceNorm(input, golden.ReadOptional<T>("running_mean"), golden.ReadOptional<T>("running_var"), weight, bias,
                 args.GetProperty("use_input_stats").GetBoolean(), args.GetProperty("momentum").GetDouble(), golden.Eps),
+            "cross_map_lrn2d" => GoldenRun.Layer<T>(golden).Forward(input),
             "local_response_norm" => Functional.LocalResponseNorm(input, args.GetProperty("size").GetInt32(),
                 args.GetProperty("alpha").GetDouble(), args.GetProperty("beta").GetDouble(), args.GetProperty("k").GetDouble()),
             var other => throw new InvalidDataException(other),
@@ -162,7 +164,7 @@ public abstract class ForwardGoldenTests<T>(string dtype) where T : unmanaged, I
         double[] expected = Tensors.ToArray(golden.Repeat(golden.Read<double>("output_f64")));
         T[] actual = Tensors.ToArray(output);
         Assert.Equal(expected.Length, actual.Length);
-        bool window = golden.Description.GetProperty("op").GetString() == "local_response_norm";
+        bool window = golden.Description.GetProperty("op").GetString() is "local_response_norm" or "cross_map_lrn2d";
         T[]? weight = golden.ReadOptional<T>("weight") is { } w ? Tensors.ToArray(w) : null;
         T[]? bias = golden.ReadOptional<T>("bias") is { } b ? Tensors.ToArray(b) : null;
         (double[] mean, double[] rstd) = window ? ([], []) : golden.Statistics<T>();

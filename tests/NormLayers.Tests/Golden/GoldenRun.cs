@@ -16,6 +16,8 @@ internal static class GoldenRun
             "layer_norm" => new LayerNorm<T>(Shape(args.GetProperty("normalized_shape")), golden.Eps, weight || bias, bias),
             "rms_norm" => new RMSNorm<T>(Shape(args.GetProperty("normalized_shape")), OptionalEps(args), weight),
             "group_norm" => new GroupNorm<T>(args.GetProperty("num_groups").GetInt32(), golden.Read<T>("input").Lengths[1], golden.Eps, weight || bias),
+            "cross_map_lrn2d" => new CrossMapLRN2d<T>(args.GetProperty("size").GetInt32(),
+                args.GetProperty("alpha").GetDouble(), args.GetProperty("beta").GetDouble(), args.GetProperty("k").GetDouble()),
             "instance_norm" => InstanceNorm<T>(golden, weight || bias),
             "local_response_norm" => new LocalResponseNorm<T>(args.GetProperty("size").GetInt32(),
                 args.GetProperty("alpha").GetDouble(), args.GetProperty("beta").GetDouble(), args.GetProperty("k").GetDouble()),

@@ -55,7 +55,7 @@ internal static unsafe partial class WindowNorm
         {
             (nint offset, nint length) = planes.Locate(block);
             ref T xBlock = ref work.X[offset], gBlock = ref work.Dy[offset], result = ref work.Dx[offset];
-            if (IsExtreme(in xBlock, channels, run, length, window.K))
+            if (IsExtreme(in xBlock, channels, run, length, in window))
             {
                 DifferentiateScaled(in gBlock, in xBlock, ref result, channels, run, length, in window, transposed: true);
                 continue;
@@ -107,7 +107,7 @@ internal static unsafe partial class WindowNorm
         {
             (nint offset, nint length) = planes.Locate(block);
             ref T xBlock = ref Unsafe.Add(ref Unsafe.AsRef(in x), offset), tBlock = ref Unsafe.Add(ref Unsafe.AsRef(in dx), offset), result = ref Unsafe.Add(ref dy, offset);
-            if (IsExtreme(in xBlock, channels, run, length, window.K))
+            if (IsExtreme(in xBlock, channels, run, length, in window))
             {
                 DifferentiateScaled(in tBlock, in xBlock, ref result, channels, run, length, in window, transposed: false);
                 continue;
@@ -237,7 +237,7 @@ internal static unsafe partial class WindowNorm
 
         internal nint BlocksPerSample => (run + Stride - 1) / Stride;
 
-        internal nint TotalLength => checked(count * channels * Stride + SlidingWindow.ScratchLength(window.Lower, window.Upper, Stride));
+        internal nint TotalLength => checked(count * channels * Stride + Math.Max(SlidingWindow.ScratchLength(window.Lower, window.Upper, Stride), SlidingWindow.ScratchLength(window.BackLower, window.BackUpper, Stride)));
 
         /// <summary>The first element of a block, and its positions.</summary>
         internal (nint Offset, nint Length) Locate(nint block)
@@ -253,13 +253,24 @@ internal static unsafe partial class WindowNorm
         {
             var rows = new ProductRows<T>(ref Unsafe.AsRef(in a), ref Unsafe.AsRef(in b), run, length, ref At(scratch, plane), Stride);
             SlidingWindow.Sum(ref rows, channels, window.Lower, window.Upper, ref At(scratch, (int)count), Stride);
+            if (!window.KeepsFirst)
+                return;
+            using var rented = new RentedDoubles(Stride);
+            ref double first = ref MemoryMarshal.GetReference(rented.Span);
+            rows.ReadTerms(0, ref first);
+            for (nint c = window.Lower + 1; c < channels; c++)
+            {
+                ref double row = ref Unsafe.Add(ref At(scratch, plane), c * Stride);
+                for (nint i = 0; i < Stride; i += Vector512<double>.Count)
+                    (Vector512.LoadUnsafe(in row, (nuint)i) + Vector512.LoadUnsafe(in first, (nuint)i)).StoreUnsafe(ref row, (nuint)i);
+            }
         }
 
         /// <summary>Replaces the rows of a plane by their sums over the channels whose windows hold each one.</summary>
         internal void SumTransposed(Span<double> scratch, int plane)
         {
             var rows = new PlaneRows(ref At(scratch, plane), Stride);
-            SlidingWindow.Sum(ref rows, channels, window.Upper, window.Lower, ref At(scratch, (int)count), Stride);
+            SlidingWindow.Sum(ref rows, channels, window.BackLower, window.BackUpper, ref At(scratch, (int)count), Stride);
         }
     }
 

@@ -10,6 +10,12 @@ internal readonly struct WindowParameters
     /// <summary>Channels below and above the centre that the window reaches; never further than there are channels.</summary>
     internal readonly nint Lower, Upper;
 
+    /// <summary>The reach of the backward's window: of the transposed window, but for CrossMapLRN2d.</summary>
+    internal readonly nint BackLower, BackUpper;
+
+    /// <summary>Whether the square of the first channel stays in the sums of all that come after its window: CrossMapLRN2d.</summary>
+    internal readonly bool KeepsFirst;
+
     /// <summary>alpha / size.</summary>
     internal readonly double Scale;
 
@@ -17,10 +23,27 @@ internal readonly struct WindowParameters
 
     private readonly int quarters;
 
-    internal WindowParameters(nint size, double alpha, double beta, double k, nint channels)
+    internal WindowParameters(nint size, double alpha, double beta, double k, LrnWindow window, nint channels)
+        : this(size, alpha, beta, k)
     {
-        Lower = Math.Min(size / 2, channels - 1);
-        Upper = Math.Min((size - 1) / 2, channels - 1);
+        nint more = Math.Min(size / 2, channels - 1), less = Math.Min((size - 1) / 2, channels - 1);
+        (Lower, Upper) = window == LrnWindow.Onnx ? (less, more) : (more, less);
+        (BackLower, BackUpper) = (Upper, Lower);
+    }
+
+    /// <summary>The windows of CrossMapLRN2d, as PyTorch has them.</summary>
+    internal WindowParameters(nint size, double alpha, double beta, double k, nint channels)
+        : this(size, alpha, beta, k)
+    {
+        Lower = Upper = Math.Min((size - 1) / 2, channels - 1);
+        // PyTorch lays the terms of its backward one channel too far: size 3 has {c-2, c-1, c}.
+        BackLower = Math.Min((size + 1) / 2, channels - 1);
+        BackUpper = Math.Clamp(size - 1 - (size + 1) / 2, 0, channels - 1);
+        KeepsFirst = true;
+    }
+
+    private WindowParameters(nint size, double alpha, double beta, double k)
+    {
         (Scale, Beta, K) = (alpha / size, beta, k);
         quarters = beta is >= 0 and <= 4 && Math.Floor(beta * 4) == beta * 4 ? (int)(beta * 4) : -1;
     }
@@ -143,13 +166,48 @@ internal static unsafe partial class WindowNorm
             nint start = block % work.BlocksPerSample * stride, offset = block / work.BlocksPerSample * channels * run + start;
             nint length = Math.Min(stride, run - start);
             ref T xBlock = ref work.X[offset], yBlock = ref work.Y[offset];
-            if (IsExtreme(in xBlock, channels, run, length, work.Window.K))
+            if (IsExtreme(in xBlock, channels, run, length, in work.Window))
             {
                 ForwardScaled(in xBlock, ref yBlock, channels, run, length, in work.Window);
                 continue;
             }
             var rows = new ForwardRows<T>(ref xBlock, ref yBlock, run, length, in work.Window);
-            SlidingWindow.Sum(ref rows, channels, work.Window.Lower, work.Window.Upper, ref MemoryMarshal.GetReference(scratch), stride);
+            if (work.Window.KeepsFirst)
+                SumKeepingFirst(rows, channels, in work.Window, scratch, stride);
+            else
+                SlidingWindow.Sum(ref rows, channels, work.Window.Lower, work.Window.Upper, ref MemoryMarshal.GetReference(scratch), stride);
+        }
+    }
+
+    private static void SumKeepingFirst<T>(ForwardRows<T> rows, nint channels, in WindowParameters window, Span<double> scratch, nint stride) where T : unmanaged
+    {
+        using var rented = new RentedDoubles(2 * stride);
+        ref double first = ref MemoryMarshal.GetReference(rented.Span);
+        // Before the output may overwrite it.
+        rows.ReadTerms(0, ref first);
+        var keeping = new KeepingRows<T>(rows, ref first, stride, window.Lower);
+        SlidingWindow.Sum(ref keeping, channels, window.Lower, window.Upper, ref MemoryMarshal.GetReference(scratch), stride);
+    }
+
+    /// <summary>The rows with the first channel's squares added to the sums of all channels above <paramref name="last"/>.</summary>
+    private readonly ref struct KeepingRows<T>(ForwardRows<T> rows, ref double first, nint stride, nint last) : IWindowRows where T : unmanaged
+    {
+        private readonly ForwardRows<T> rows = rows;
+        private readonly ref double first = ref first;
+
+        public void ReadTerms(nint channel, ref double row) => rows.ReadTerms(channel, ref row);
+
+        public void WriteSums(nint channel, ref readonly double suffix, ref readonly double prefix)
+        {
+            if (channel <= last)
+            {
+                rows.WriteSums(channel, in suffix, in prefix);
+                return;
+            }
+            ref double sum = ref Unsafe.Add(ref first, stride);
+            for (nint i = 0; i < stride; i += Vector512<double>.Count)
+                (Vector512.LoadUnsafe(in suffix, (nuint)i) + Vector512.LoadUnsafe(in first, (nuint)i)).StoreUnsafe(ref sum, (nuint)i);
+            rows.WriteSums(channel, in sum, in prefix);
         }
     }
 
@@ -197,11 +255,12 @@ internal static unsafe partial class WindowNorm
     private static nint RoundUp(nint length) => (length + Elements.Step - 1) / Elements.Step * Elements.Step;
 
     /// <summary>Whether a square in the block overflows double, or underflows where that matters. NaN and infinity are not extreme: their arithmetic is IEEE's.</summary>
-    private static bool IsExtreme<T>(ref readonly T x, nint channels, nint run, nint length, double k) where T : unmanaged
+    private static bool IsExtreme<T>(ref readonly T x, nint channels, nint run, nint length, in WindowParameters window) where T : unmanaged
     {
-        if (typeof(T) != typeof(double))
+        // CrossMapLRN2d follows IEEE arithmetic there, as PyTorch does.
+        if (typeof(T) != typeof(double) || window.KeepsFirst)
             return false;
-        Vector512<double> least = Vector512.Create(k == 0 ? SmallestOrdinary : 0);
+        Vector512<double> least = Vector512.Create(window.K == 0 ? SmallestOrdinary : 0);
         for (nint c = 0; c < channels; c++)
         {
             for (nint i = 0; i < length; i += Elements.Step)

@@ -1,0 +1,219 @@
+using System.Diagnostics;
+using System.Numerics.Tensors;
+using NormLayers.Tests.Properties;
+using Xunit;
+
+namespace NormLayers.Tests;
+
+/// <summary>Instance normalization: its modes, its running statistics, and its lazy form.</summary>
+public sealed class InstanceNormTests
+{
+    private static readonly nint[] shape = [3, 4, 5, 7];
+
+    [Fact]
+    public void Forward_WithItsOwnStatistics_HasGroupNormsBits()
+    {
+        Tensor<float> x = Random(1);
+        var norm = new InstanceNorm2d<float>(4, affine: true);
+        var group = new GroupNorm<float>(4, 4);
+        foreach (NormLayer<float> layer in new NormLayer<float>[] { norm, group })
+        {
+            Tensor.Create([1f, -2, 3, 0.5f]).CopyTo(layer.Parameters[0].Value);
+            Tensor.Create([0f, 1, -2, 3]).CopyTo(layer.Parameters[1].Value);
+        }
+        Tensor<float> y = norm.Forward(x, out ForwardPass<float> pass), expected = group.Forward(x, out ForwardPass<float> groupPass), dy = Random(2), v = Random(3);
+        Assert.Equal(Tensors.ToArray(expected), Tensors.ToArray(y));
+        Assert.Equal(Tensors.ToArray(group.Backward(dy, groupPass)), Tensors.ToArray(norm.Backward(dy, pass)));
+        Assert.Equal(Tensors.ToArray(group.Weight!.Grad), Tensors.ToArray(norm.Weight!.Grad));
+        Assert.Equal(Tensors.ToArray(group.Jvp(groupPass, v)), Tensors.ToArray(norm.Jvp(pass, v)));
+        Assert.Equal(Tensors.ToArray(group.DoubleBackward(dy, groupPass, v).Input), Tensors.ToArray(norm.DoubleBackward(dy, pass, v).Input));
+        norm.Eval();
+        Assert.Equal(Tensors.ToArray(expected), Tensors.ToArray(norm.Forward(x)));
+    }
+
+    [Fact]
+    public void Forward_Unbatched_HasTheBitsOfABatchOfOne()
+    {
+        float[] values = new Generator(4).Values<float>(140);
+        foreach (bool training in new[] { true, false })
+        {
+            InstanceNorm2d<float> one = new(4, trackRunningStats: true), batch = new(4, trackRunningStats: true);
+            one.Train(training);
+            batch.Train(training);
+            Tensor<float> y = one.Forward(Tensor.Create(values, [4, 5, 7]));
+            Assert.Equal([4, 5, 7], y.Lengths.ToArray());
+            Assert.Equal(Tensors.ToArray(batch.Forward(Tensor.Create(values, [1, 4, 5, 7]))), Tensors.ToArray(y));
+            Assert.Equal(Tensors.ToArray(batch.RunningVar!), Tensors.ToArray(one.RunningVar!));
+        }
+    }
+
+    [Fact]
+    public void Eval_WithTracking_UsesTheRunningStatisticsAndLeavesThem()
+    {
+        var norm = new InstanceNorm1d<double>(2, eps: 0.25, affine: true, trackRunningStats: true);
+        Tensor.Create([1.0, -2]).CopyTo(norm.RunningMean!);
+        Tensor.Create([0.75, 3.75]).CopyTo(norm.RunningVar!);
+        norm.Eval();
+        Assert.False(norm.Training);
+        Tensor<double> x = Tensor.Create([1.0, 5, 0, 2], [1, 2, 2]), dy = Tensor.Create([1.0, 2, 3, 4], [1, 2, 2]);
+        Tensor<double> y = norm.Forward(x, out ForwardPass<double> pass);
+        Assert.Equal([0, 4, 1, 2], Tensors.ToArray(y));
+        Assert.Equal([1, 2, 1.5, 2], Tensors.ToArray(norm.Backward(dy, pass)));
+        Assert.Equal([8, 11], Tensors.ToArray(norm.Weight!.Grad));
+        Assert.Equal([3, 7], Tensors.ToArray(norm.Bias!.Grad));
+        Assert.Equal([1, 2, 1.5, 2], Tensors.ToArray(norm.Jvp(pass, dy)));
+        norm.ZeroGrad();
+        SecondOrderGradients<double> second = norm.DoubleBackward(dy, pass, dy, gradGradWeight: Tensor.Create([1.0, 1]));
+        // dy: v · rstd · w + n · vw; x: vw · dy · rstd; weight: sum of v · rstd · dy.
+        Assert.Equal([1, 6, 2.5, 4], Tensors.ToArray(second.GradOutput));
+        Assert.Equal([1, 2, 1.5, 2], Tensors.ToArray(second.Input));
+        Assert.Equal([5, 12.5], Tensors.ToArray(norm.Weight.Grad));
+        Assert.Equal([1, -2], Tensors.ToArray(norm.RunningMean!));
+        Assert.Equal([0.75, 3.75], Tensors.ToArray(norm.RunningVar!));
+        norm.Train();
+        // The pass keeps its mode.
+        Assert.Equal([1, 2, 1.5, 2], Tensors.ToArray(norm.Backward(dy, pass)));
+    }
+
+    [Fact]
+    public void Train_WithTracking_MovesTowardsTheAverageOfTheSamples()
+    {
+        var norm = new InstanceNorm1d<double>(1, momentum: 0.5, trackRunningStats: true);
+        Tensor<double> x = Tensor.Create([1.0, 3, 5, 9], [2, 1, 2]);
+        norm.Forward(x);
+        Assert.Equal([2.25], Tensors.ToArray(norm.RunningMean!)); // (0 + (2 + 7) / 2) / 2
+        Assert.Equal([3], Tensors.ToArray(norm.RunningVar!)); // (1 + (2 + 8) / 2) / 2
+        Assert.Equal([0L], Tensors.ToArray(norm.NumBatchesTracked!));
+        norm.Forward(Tensor.Create(Array.Empty<double>(), [0, 1, 2]));
+        Assert.Equal([3], Tensors.ToArray(norm.RunningVar!));
+        norm.ResetRunningStats();
+        Assert.Equal([0], Tensors.ToArray(norm.RunningMean!));
+        Assert.Equal([1], Tensors.ToArray(norm.RunningVar!));
+
+        var still = new InstanceNorm1d<double>(1, momentum: null, affine: true, trackRunningStats: true);
+        still.Forward(x);
+        Assert.Equal([1], Tensors.ToArray(still.RunningVar!));
+        still.Weight!.Value.Fill(7);
+        still.ResetParameters();
+        Assert.Equal([1], Tensors.ToArray(still.Weight.Value));
+    }
+
+    [Fact]
+    public void Train_OnManyThreads_LosesNoUpdate()
+    {
+        var norm = new InstanceNorm1d<double>(3000, momentum: 0.5, trackRunningStats: true);
+        double[] values = new double[6000];
+        for (int i = 0; i < values.Length; i++)
+            values[i] = i % 2 * 2;
+        Tensor<double> x = Tensor.Create(values, [1, 3000, 2]);
+        Thread[] threads = [.. Enumerable.Range(0, 4).Select(_ => new Thread(() =>
+        {
+            for (int i = 0; i < 5; i++)
+                norm.Forward(x);
+        }))];
+        Array.ForEach(threads, thread => thread.Start());
+        Array.ForEach(threads, thread => thread.Join());
+        Assert.All(Tensors.ToArray(norm.RunningMean!), value => Assert.Equal(1 - Math.ScaleB(1, -20), value));
+    }
+
+    [Fact]
+    public void ConstantChannel_WithoutEps_GivesTheBiasAndNoGradient()
+    {
+        var norm = new InstanceNorm1d<float>(1, eps: 0, affine: true);
+        norm.Bias!.Value.Fill(3);
+        Tensor<float> x = Tensor.Create([5f, 5, 5], [1, 1, 3]);
+        foreach (PassMemory keep in new[] { PassMemory.Input, PassMemory.Output })
+        {
+            Assert.Equal([3f, 3, 3], Tensors.ToArray(norm.Forward(x, out ForwardPass<float> pass, keep)));
+            Assert.Equal([0f, 0, 0], Tensors.ToArray(norm.Backward(Tensor.Create([1f, 2, 4], [1, 1, 3]), pass)));
+        }
+    }
+
+    [Fact]
+    public void OtherChannels_WithoutParameters_AreWarnedOf()
+    {
+        var listener = new Listener();
+        Trace.Listeners.Add(listener);
+        try
+        {
+            new InstanceNorm1d<float>(4).Forward(Tensor.Create(new float[12], [3, 2, 2]));
+        }
+        finally
+        {
+            Trace.Listeners.Remove(listener);
+        }
+        Assert.Contains("InstanceNorm1d(4, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False): the input of shape [3, 2, 2] has 2 channels in dimension 1", listener.Text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Lazy_OnFirstInput_TakesItsChannels()
+    {
+        var norm = new LazyInstanceNorm2d<float>();
+        Assert.Equal("LazyInstanceNorm2d(0, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)", norm.ToString());
+        Assert.True(norm.HasUninitializedParameters);
+        Assert.Contains("has no parameters yet", Assert.Throws<InvalidOperationException>(() => norm.Parameters).Message, StringComparison.Ordinal);
+        Assert.Throws<InvalidOperationException>(() => norm.StateDict());
+        Assert.Throws<ArgumentException>("input", () => norm.Forward(Tensor.Create(new float[6], [2, 3])));
+        Assert.True(norm.HasUninitializedParameters);
+        Assert.Equal(Tensors.ToArray(new InstanceNorm2d<float>(4).Forward(Random(5))), Tensors.ToArray(norm.Forward(Random(5))));
+        Assert.Equal("InstanceNorm2d(4, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)", norm.ToString());
+        Assert.Equal(["weight", "bias", "running_mean", "running_var", "num_batches_tracked"], norm.StateDict().Keys);
+        Assert.Throws<ArgumentException>("input", () => norm.Forward(Tensor.Create(new float[8], [1, 2, 2, 2])));
+
+        var unbatched = new LazyInstanceNorm1d<double>();
+        unbatched.Forward(Tensor.Create(new double[12], [3, 4]));
+        Assert.Equal(3, unbatched.NumFeatures);
+
+        var nothing = new LazyInstanceNorm1d<double>(affine: false, trackRunningStats: false);
+        nothing.Forward(Tensor.Create(new double[12], [1, 3, 4]));
+        Assert.Equal("InstanceNorm1d(0, eps=1e-05, momentum=0.1, affine=False, track_running_stats=False)", nothing.ToString());
+    }
+
+    [Fact]
+    public void Lazy_OnLoading_TakesTheStatesChannels()
+    {
+        var source = new InstanceNorm3d<float>(2, affine: true, trackRunningStats: true);
+        source.RunningVar!.Fill(9);
+        source.NumBatchesTracked!.Fill(5);
+        var norm = new LazyInstanceNorm3d<float>();
+        var wrong = new StateDict { { "weight", Tensor.Create([1f, 2]) }, { "bias", Tensor.Create([1f, 2, 3]) } };
+        StateDictException refusal = Assert.Throws<StateDictException>(() => norm.LoadStateDict(wrong));
+        Assert.Equal(["running_mean", "running_var"], refusal.MissingKeys);
+        Assert.Single(refusal.Mismatches);
+        Assert.True(norm.HasUninitializedParameters);
+        Assert.Null(norm.Weight);
+        norm.LoadStateDict(source.StateDict());
+        Assert.Equal((2, 5L), (norm.NumFeatures, norm.NumBatchesTracked![[0]]));
+        Assert.Equal([9f, 9], Tensors.ToArray(norm.RunningVar!));
+    }
+
+    [Fact]
+    public void LoadStateDict_OfBuffers_IsStrict()
+    {
+        var norm = new InstanceNorm1d<float>(2, trackRunningStats: true);
+        norm.NumBatchesTracked!.Fill(4);
+        Tensor<float> two = Tensor.Create([5f, 6]);
+        // PyTorch: a state without a version may lack the count, which stays.
+        norm.LoadStateDict(new StateDict { { "running_mean", two }, { "running_var", two } });
+        Assert.Equal([4L], Tensors.ToArray(norm.NumBatchesTracked));
+        Assert.Equal([5f, 6], Tensors.ToArray(norm.RunningMean!));
+        StateDictException refusal = Assert.Throws<StateDictException>(() => norm.LoadStateDict(new StateDict { { "running_mean", Tensor.Create([1f, 1]) }, { "running_var", two }, { "num_batches_tracked", Tensor.Create([1f]) } }));
+        Assert.Equal(["type mismatch for num_batches_tracked: expected Int64, got Single"], refusal.Mismatches);
+        refusal = Assert.Throws<StateDictException>(() => norm.LoadStateDict(new StateDict { { "running_mean", Tensor.Create([1f, 1]) }, { "running_var", two }, { "num_batches_tracked", Tensor.Create([1L, 2]) } }));
+        Assert.Equal(["size mismatch for num_batches_tracked: expected a scalar (shape [] or [1]), got [2]"], refusal.Mismatches);
+        Assert.Equal([5f, 6], Tensors.ToArray(norm.RunningMean!));
+        refusal = Assert.Throws<StateDictException>(() => new InstanceNorm1d<float>(2).LoadStateDict(norm.StateDict()));
+        Assert.Equal(["running_mean", "running_var", "num_batches_tracked"], refusal.UnexpectedKeys);
+    }
+
+    private static Tensor<float> Random(ulong seed) => Tensor.Create(new Generator(seed).Values<float>(420), shape);
+
+    private sealed class Listener : TraceListener
+    {
+        public string Text { get; private set; } = "";
+
+        public override void Write(string? message) => Text += message;
+
+        public override void WriteLine(string? message) => Text += message;
+    }
+}
