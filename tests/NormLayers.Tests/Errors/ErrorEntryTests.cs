@@ -13,7 +13,7 @@ namespace NormLayers.Tests.Errors;
 /// </summary>
 public sealed class ErrorEntryTests
 {
-    private static readonly string[] subjects = ["layer_norm", "rms_norm", "group_norm", "local_response_norm", "instance_norm", "batch_norm", "LayerNorm", "GroupNorm", "LocalResponseNorm",
+    private static readonly string[] subjects = ["layer_norm", "rms_norm", "group_norm", "local_response_norm", "instance_norm", "batch_norm", "normalize", "LayerNorm", "GroupNorm", "LocalResponseNorm",
         "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "LazyInstanceNorm1d", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "CrossMapLRN2d"];
 
     /// <summary>By entry: the parameter that the exception names, and parts of the message: what is accepted, what was got.</summary>
@@ -105,6 +105,8 @@ public sealed class ErrorEntryTests
         ["err110"] = ("runningMean", "a running mean and a running variance", "got none"),
         ["err111"] = ("input", "more than one element per channel", "got shape [2, 3]"),
         ["err112"] = ("runningMean", "runningMean of shape [3]", "got shape [4]"),
+        ["err116"] = ("dim", "from -1 to 0", "1"),
+        ["err117"] = ("dim", "from -2 to 1", "-3"),
         ["err121"] = ("input", "2 dimensions (C, ...) or 3", "got shape [2, 3, 4, 5]"),
     };
 
@@ -163,7 +165,7 @@ public sealed class ErrorEntryTests
                 refused++;
             }
         }
-        Assert.Equal((refusals.Count, 13, 7, 3), (refused, accepted, mixed, unsupported));
+        Assert.Equal((refusals.Count, 13, 7, 4), (refused, accepted, mixed, unsupported));
     }
 
     [Fact]
@@ -248,6 +250,7 @@ public sealed class ErrorEntryTests
             {
                 "layer_norm" => Functional.LayerNorm(input!, Shape(args.GetProperty("normalized_shape")), weight, bias),
                 "rms_norm" => Functional.RMSNorm(input!, Shape(args.GetProperty("normalized_shape")), weight),
+                "normalize" => Functional.Normalize(input!, dim: args.TryGetProperty("dim", out JsonElement dim) ? dim.GetInt32() : 1),
                 "instance_norm" => Functional.InstanceNorm(input!, Ones<T>(entry, "running_mean"), Ones<T>(entry, "running_var"), weight, bias,
                     !args.TryGetProperty("use_input_stats", out JsonElement use) || use.GetBoolean()),
                 "group_norm" => Functional.GroupNorm(input!, args.GetProperty("num_groups").GetInt32(), weight, bias),
