@@ -71,6 +71,39 @@ public sealed class DocumentationTests
         AssertRounded([-0.1358, 0.1018, 0.3536], norm.Backward(Tensor.Create([1.0, 1, 1], [1, 3, 1]), pass));
     }
 
+    [Fact]
+    public void InstanceNorm_ChannelOfTheDocs_GivesItsNumbers()
+    {
+        var norm = new InstanceNorm1d<double>(1, eps: 0, trackRunningStats: true);
+        Tensor<double> x = Tensor.Create([1.0, 2, 6], [1, 1, 3]), dy = Tensor.Create([1.0, 0, 0], [1, 1, 3]);
+        AssertRounded([-0.9258, -0.4629, 1.3887], norm.Forward(x, out ForwardPass<double> pass));
+        AssertRounded([0.1763, -0.2204, 0.0441], norm.Backward(dy, pass));
+        AssertRounded([0.3], norm.RunningMean!);
+        AssertRounded([1.6], norm.RunningVar!);
+        norm.Eval();
+        AssertRounded([0.5534, 1.3440, 4.5062], norm.Forward(x, out pass));
+        AssertRounded([0.7906, 0, 0], norm.Backward(dy, pass));
+    }
+
+    [Fact]
+    public void CrossMapLRN2d_PositionOfTheDocs_GivesItsNumbers()
+    {
+        var norm = new CrossMapLRN2d<double>(3, alpha: 3, beta: 1, k: 1);
+        AssertRounded([0.1667, 0.1333, 0.2], norm.Forward(Tensor.Create([1.0, 2, 3], [1, 3, 1, 1]), out ForwardPass<double> pass));
+        AssertRounded([0.1111, -0.08, -0.2333], norm.Backward(Tensor.Create([1.0, 1, 1], [1, 3, 1, 1]), pass));
+    }
+
+    [Fact]
+    public void Normalize_VectorOfTheDocs_GivesItsNumbers()
+    {
+        Tensor<double> x = Tensor.Create([3.0, 4], [1, 2]), dx = Tensor.Create(new double[2], [1, 2]);
+        AssertRounded([0.6, 0.8], Functional.Normalize(x));
+        AssertRounded([0.4286, 0.5714], Functional.Normalize(x, p: 1, dim: -1));
+        AssertRounded([0.75, 1], Functional.Normalize(x, double.PositiveInfinity));
+        Functional.NormalizeBackward(Tensor.Create([1.0, 0], [1, 2]).AsReadOnlyTensorSpan(), x.AsReadOnlyTensorSpan(), 2, 1, 1e-12, dx.AsTensorSpan());
+        AssertRounded([0.128, -0.096], dx);
+    }
+
     private static void AssertRounded(double[] expected, Tensor<double> actual)
         => Assert.Equal(expected, Tensors.ToArray(actual).Select(value => Math.Round(value, 4) + 0.0));
 }

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Numerics;
+using System.Numerics.Tensors;
 using Xunit;
 
 namespace NormLayers.Tests.Properties;
@@ -20,6 +21,38 @@ public sealed class BitsTests
             for (int i = 0; i < operands.X.Length; i++)
                 operands.X[i] = Scale(operands.X[i], exponent) + T.CreateChecked(offset);
             yield return (string.Create(CultureInfo.InvariantCulture, $"{type} {norm} 2^{exponent} + {offset}"), StoredBits.Hash(norm.Apply(operands)));
+        }
+        foreach ((string name, T[] result) in OtherResults<T>())
+            yield return ($"{type} {name}", StoredBits.Hash(result));
+    }
+
+    /// <summary>What is no <see cref="NormCase"/>: outputs and gradients of CrossMapLRN2d, ONNX's window, Normalize, and running statistics.</summary>
+    private static IEnumerable<(string Name, T[] Result)> OtherResults<T>() where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        nint[] shape = [3, 7, 5, 61];
+        var generator = new Generator(41);
+        T[] x = generator.Values<T>(6405), dy = generator.Values<T>(6405);
+        Tensor<T> input = Tensor.Create(x, shape), gradOutput = Tensor.Create(dy, shape);
+        foreach (string text in new[] { "CrossMapLRN2d(4, alpha=0.5)", "CrossMapLRN2d(5, beta=0.6)", "LocalResponseNorm(4, alpha=0.5, window='onnx')", "InstanceNorm2d(7, affine=True, track_running_stats=True)" })
+        {
+            NormLayer<T> layer = NormLayer.Parse<T>(text);
+            yield return (text, Tensors.ToArray(layer.Forward(input, out ForwardPass<T> pass)));
+            yield return ($"{text} backward", Tensors.ToArray(layer.Backward(gradOutput, pass)));
+            if (layer is not InstanceNorm<T> norm)
+                continue;
+            yield return ($"{text} running", [.. Tensors.ToArray(norm.RunningMean!), .. Tensors.ToArray(norm.RunningVar!)]);
+            layer.Eval();
+            yield return ($"{text} eval", Tensors.ToArray(layer.Forward(input, out pass)));
+            yield return ($"{text} eval backward", Tensors.ToArray(layer.Backward(gradOutput, pass)));
+        }
+        foreach (double p in new[] { 2, 1, 0, 3, 0.5, double.PositiveInfinity, double.NegativeInfinity })
+        {
+            foreach (int dim in new[] { 1, 3 })
+            {
+                var gradient = new T[x.Length];
+                Functional.NormalizeBackward(gradOutput.AsReadOnlyTensorSpan(), input.AsReadOnlyTensorSpan(), p, dim, 1e-12, new TensorSpan<T>(gradient, shape));
+                yield return (string.Create(CultureInfo.InvariantCulture, $"Normalize p={p} dim={dim}"), [.. Tensors.ToArray(Functional.Normalize(input, p, dim)), .. gradient]);
+            }
         }
     }
 
