@@ -29,7 +29,7 @@ public abstract class BatchNorm<T> : RunningNormLayer<T> where T : unmanaged
     /// <inheritdoc/>
     public sealed override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination)
     {
-        RowLayout layout = LayoutOf(input);
+        RowLayout layout = ForwardLayoutOf(input);
         GroupStatistics[] rented = ArrayPool<GroupStatistics>.Shared.Rent((int)layout.Groups);
         try
         {
@@ -45,7 +45,7 @@ public abstract class BatchNorm<T> : RunningNormLayer<T> where T : unmanaged
     public sealed override Tensor<T> Forward(Tensor<T> input, out ForwardPass<T> pass, PassMemory keep = PassMemory.Input)
     {
         ArgumentNullException.ThrowIfNull(input);
-        RowLayout layout = LayoutOf(input.AsReadOnlyTensorSpan());
+        RowLayout layout = ForwardLayoutOf(input.AsReadOnlyTensorSpan());
         if (keep == PassMemory.Output)
             CheckRecoverable();
         Tensor<T> output = Layout.ResultLike(input.AsReadOnlyTensorSpan(), layout);
@@ -64,9 +64,22 @@ public abstract class BatchNorm<T> : RunningNormLayer<T> where T : unmanaged
     private protected sealed override RowLayout LayoutOf(in ReadOnlyTensorSpan<T> input)
     {
         CheckRank(input);
+        CheckInitialized();
         if ((RunningMean is not null || Weight is not null) && input.Lengths[1] != NumFeatures)
             throw new ArgumentException($"Expected an input of {NumFeatures} channels (numFeatures), got {input.Lengths[1]} in shape {Layout.Text(input.Lengths)}.", nameof(input));
         return Functional.BatchNormLayout(input, Functional.OrNothing(RunningMean), Functional.OrNothing(RunningVar), Functional.OrNone(Weight?.Value), default, UsesBatch);
+    }
+
+    private protected sealed override RowLayout ForwardLayoutOf(in ReadOnlyTensorSpan<T> input)
+    {
+        Prepare(input);
+        return LayoutOf(input);
+    }
+
+    private protected sealed override int ChannelDimension(in ReadOnlyTensorSpan<T> input)
+    {
+        CheckRank(input);
+        return 1;
     }
 
     /// <summary>A pass keeps the mode that it was made in.</summary>
@@ -92,7 +105,7 @@ public abstract class BatchNorm<T> : RunningNormLayer<T> where T : unmanaged
 /// <summary>Batch normalization of (N, C) or (N, C, L): see <see cref="BatchNorm{T}"/>.</summary>
 /// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
 /// <remarks>https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html</remarks>
-public sealed class BatchNorm1d<T> : BatchNorm<T> where T : unmanaged
+public class BatchNorm1d<T> : BatchNorm<T> where T : unmanaged
 {
     /// <summary>Makes a layer.</summary>
     /// <param name="numFeatures">The number of channels.</param>
@@ -107,12 +120,16 @@ public sealed class BatchNorm1d<T> : BatchNorm<T> where T : unmanaged
     {
     }
 
-    private BatchNorm1d(in RunningArguments arguments)
+    private protected BatchNorm1d(in RunningArguments arguments)
         : base("BatchNorm1d", arguments)
     {
     }
 
-    internal static BatchNorm1d<T> FromCall(PythonCall call) => new(ArgumentsOf(call, "BatchNorm1d", affine: true, trackRunningStats: true));
+    internal static BatchNorm1d<T> FromCall(PythonCall call)
+    {
+        RunningArguments arguments = ArgumentsOf(call, "BatchNorm1d", affine: true, trackRunningStats: true);
+        return arguments.NumFeatures is null ? new LazyBatchNorm1d<T>(arguments) : new BatchNorm1d<T>(arguments);
+    }
 
     private protected override void CheckRank(in ReadOnlyTensorSpan<T> input)
     {
@@ -130,7 +147,7 @@ public sealed class BatchNorm1d<T> : BatchNorm<T> where T : unmanaged
 /// norm.Eval();
 /// y = norm.Forward(x);                          // evaluation: with the running statistics
 /// </code></example>
-public sealed class BatchNorm2d<T> : BatchNorm<T> where T : unmanaged
+public class BatchNorm2d<T> : BatchNorm<T> where T : unmanaged
 {
     /// <summary>Makes a layer.</summary>
     /// <param name="numFeatures">The number of channels.</param>
@@ -145,12 +162,16 @@ public sealed class BatchNorm2d<T> : BatchNorm<T> where T : unmanaged
     {
     }
 
-    private BatchNorm2d(in RunningArguments arguments)
+    private protected BatchNorm2d(in RunningArguments arguments)
         : base("BatchNorm2d", arguments)
     {
     }
 
-    internal static BatchNorm2d<T> FromCall(PythonCall call) => new(ArgumentsOf(call, "BatchNorm2d", affine: true, trackRunningStats: true));
+    internal static BatchNorm2d<T> FromCall(PythonCall call)
+    {
+        RunningArguments arguments = ArgumentsOf(call, "BatchNorm2d", affine: true, trackRunningStats: true);
+        return arguments.NumFeatures is null ? new LazyBatchNorm2d<T>(arguments) : new BatchNorm2d<T>(arguments);
+    }
 
     private protected override void CheckRank(in ReadOnlyTensorSpan<T> input)
     {
@@ -162,7 +183,7 @@ public sealed class BatchNorm2d<T> : BatchNorm<T> where T : unmanaged
 /// <summary>Batch normalization of (N, C, D, H, W): see <see cref="BatchNorm{T}"/>.</summary>
 /// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
 /// <remarks>https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm3d.html</remarks>
-public sealed class BatchNorm3d<T> : BatchNorm<T> where T : unmanaged
+public class BatchNorm3d<T> : BatchNorm<T> where T : unmanaged
 {
     /// <summary>Makes a layer.</summary>
     /// <param name="numFeatures">The number of channels.</param>
@@ -177,12 +198,16 @@ public sealed class BatchNorm3d<T> : BatchNorm<T> where T : unmanaged
     {
     }
 
-    private BatchNorm3d(in RunningArguments arguments)
+    private protected BatchNorm3d(in RunningArguments arguments)
         : base("BatchNorm3d", arguments)
     {
     }
 
-    internal static BatchNorm3d<T> FromCall(PythonCall call) => new(ArgumentsOf(call, "BatchNorm3d", affine: true, trackRunningStats: true));
+    internal static BatchNorm3d<T> FromCall(PythonCall call)
+    {
+        RunningArguments arguments = ArgumentsOf(call, "BatchNorm3d", affine: true, trackRunningStats: true);
+        return arguments.NumFeatures is null ? new LazyBatchNorm3d<T>(arguments) : new BatchNorm3d<T>(arguments);
+    }
 
     private protected override void CheckRank(in ReadOnlyTensorSpan<T> input)
     {

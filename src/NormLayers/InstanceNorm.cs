@@ -37,7 +37,7 @@ public abstract class InstanceNorm<T> : RunningNormLayer<T> where T : unmanaged
     {
         int dimension = ChannelDimension(input);
         nint channels = input.Lengths[dimension];
-        Initialize(channels);
+        Prepare(input);
         RowLayout layout = LayoutOf(input);
         if (channels != NumFeatures)
             Trace.TraceWarning($"{this}: the input of shape {Layout.Text(input.Lengths)} has {channels} channels in dimension {dimension}; the number of features is not used without affine and tracking.");
@@ -55,7 +55,7 @@ public abstract class InstanceNorm<T> : RunningNormLayer<T> where T : unmanaged
     private protected override bool Makes(in RowLayout own, in RowLayout pass)
         => own == pass || (own with { Statistic = RowStatistic.Given }) == pass;
 
-    private int ChannelDimension(in ReadOnlyTensorSpan<T> input)
+    private protected sealed override int ChannelDimension(in ReadOnlyTensorSpan<T> input)
     {
         int dimension = input.Rank - spatialDimensions - 1;
         return dimension is 0 or 1 ? dimension

@@ -36,9 +36,9 @@ public abstract class NormLayer
             "InstanceNorm1d" or "LazyInstanceNorm1d" => InstanceNorm1d<T>.FromCall(call),
             "InstanceNorm2d" or "LazyInstanceNorm2d" => InstanceNorm2d<T>.FromCall(call),
             "InstanceNorm3d" or "LazyInstanceNorm3d" => InstanceNorm3d<T>.FromCall(call),
-            "BatchNorm1d" => BatchNorm1d<T>.FromCall(call),
-            "BatchNorm2d" => BatchNorm2d<T>.FromCall(call),
-            "BatchNorm3d" => BatchNorm3d<T>.FromCall(call),
+            "BatchNorm1d" or "LazyBatchNorm1d" => BatchNorm1d<T>.FromCall(call),
+            "BatchNorm2d" or "LazyBatchNorm2d" => BatchNorm2d<T>.FromCall(call),
+            "BatchNorm3d" or "LazyBatchNorm3d" => BatchNorm3d<T>.FromCall(call),
             "LocalResponseNorm" => LocalResponseNorm<T>.FromCall(call),
             "CrossMapLRN2d" => CrossMapLRN2d<T>.FromCall(call),
             _ => throw new FormatException($"Unknown layer '{call.Name}'; known are LayerNorm, RMSNorm, GroupNorm, InstanceNorm1d to 3d and BatchNorm1d to 3d and their Lazy forms, LocalResponseNorm and CrossMapLRN2d."),
@@ -48,7 +48,7 @@ public abstract class NormLayer
 
 /// <summary>A normalization layer: parameters and a forward pass.</summary>
 /// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
-/// <remarks>A layer holds its parameters and nothing else: any number of threads may call it at once, as long as none changes a parameter.</remarks>
+/// <remarks>A layer holds its parameters, its buffers and its mode, and nothing else: any number of threads may call it at once, as long as none changes a parameter or the mode.</remarks>
 public abstract class NormLayer<T> : NormLayer where T : unmanaged
 {
     private protected NormLayer(string name)
@@ -92,6 +92,7 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     public Tensor<T> Forward(Tensor<T> input)
     {
         ArgumentNullException.ThrowIfNull(input);
+        Prepare(input.AsReadOnlyTensorSpan());
         Tensor<T> result = ResultLike(input);
         Forward(input.AsReadOnlyTensorSpan(), result.AsTensorSpan());
         return result;
@@ -218,6 +219,11 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
         count?.CopyTo(BatchCounter!);
 
         static string ElementName(IReadOnlyTensor tensor) => tensor.GetType().GenericTypeArguments[0].Name;
+    }
+
+    /// <summary>Lets a lazy layer take its parameters from its first input; does nothing to any other.</summary>
+    private protected virtual void Prepare(in ReadOnlyTensorSpan<T> input)
+    {
     }
 
     /// <summary>What a state dict holds of the element type, in PyTorch's order: parameters before buffers.</summary>

@@ -106,8 +106,13 @@ public abstract class RunningNormLayer<T> : AffineNormLayer<T> where T : unmanag
 
     private protected sealed override Tensor<long>? BatchCounter => NumBatchesTracked;
 
+    /// <summary>The dimension of an input's channels; throws unless the layer takes inputs of that rank.</summary>
+    private protected abstract int ChannelDimension(in ReadOnlyTensorSpan<T> input);
+
+    private protected sealed override void Prepare(in ReadOnlyTensorSpan<T> input) => Initialize(input.Lengths[ChannelDimension(input)]);
+
     /// <summary>Gives a lazy layer its parameters and buffers; does nothing to any other.</summary>
-    private protected void Initialize(nint channels)
+    private void Initialize(nint channels)
     {
         if (!uninitialized)
             return;

@@ -170,6 +170,28 @@ public sealed class InstanceNormTests
     }
 
     [Fact]
+    public void LazyBatchNorm_OnFirstInput_IsThePlainLayer()
+    {
+        var norm = new LazyBatchNorm2d<float>(momentum: null);
+        Assert.Equal("LazyBatchNorm2d(0, eps=1e-05, momentum=None, affine=True, track_running_stats=True)", norm.ToString());
+        Assert.Throws<ArgumentException>("input", () => norm.Forward(Tensor.Create(new float[8], [2, 2, 2])));
+        Assert.True(norm.HasUninitializedParameters);
+        var plain = new BatchNorm2d<float>(4, momentum: null);
+        Assert.Equal(Tensors.ToArray(plain.Forward(Random(5))), Tensors.ToArray(norm.Forward(Random(5), out ForwardPass<float> pass)));
+        plain.Forward(Random(5), out ForwardPass<float> plainPass);
+        Assert.Equal(Tensors.ToArray(plain.Backward(Random(6), plainPass)), Tensors.ToArray(norm.Backward(Random(6), pass)));
+        Assert.Equal("BatchNorm2d(4, eps=1e-05, momentum=None, affine=True, track_running_stats=True)", norm.ToString());
+        Assert.Equal([1L], Tensors.ToArray(norm.NumBatchesTracked!));
+
+        var loaded = new LazyBatchNorm1d<double>();
+        loaded.LoadStateDict(new BatchNorm1d<double>(3).StateDict());
+        Assert.Equal(3, loaded.NumFeatures);
+        var other = new LazyBatchNorm3d<double>();
+        other.Forward(Tensor.Create(new double[12], [2, 3, 1, 1, 2]));
+        Assert.Equal(3, other.NumFeatures);
+    }
+
+    [Fact]
     public void Lazy_OnLoading_TakesTheStatesChannels()
     {
         var source = new InstanceNorm3d<float>(2, affine: true, trackRunningStats: true);

@@ -14,7 +14,7 @@ namespace NormLayers.Tests.Errors;
 public sealed class ErrorEntryTests
 {
     private static readonly string[] subjects = ["layer_norm", "rms_norm", "group_norm", "local_response_norm", "instance_norm", "batch_norm", "normalize", "LayerNorm", "GroupNorm", "LocalResponseNorm",
-        "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "LazyInstanceNorm1d", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "CrossMapLRN2d"];
+        "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "LazyInstanceNorm1d", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "LazyBatchNorm1d", "LazyBatchNorm2d", "CrossMapLRN2d"];
 
     /// <summary>By entry: the parameter that the exception names, and parts of the message: what is accepted, what was got.</summary>
     private static readonly Dictionary<string, (string Parameter, string Accepted, string Got)> refusals = new()
@@ -107,6 +107,8 @@ public sealed class ErrorEntryTests
         ["err112"] = ("runningMean", "runningMean of shape [3]", "got shape [4]"),
         ["err116"] = ("dim", "from -1 to 0", "1"),
         ["err117"] = ("dim", "from -2 to 1", "-3"),
+        ["err119"] = ("input", "(N, C) or (N, C, L)", "got 4 dimensions: [2, 3, 4, 5]"),
+        ["err120"] = ("input", "(N, C, H, W)", "got 3 dimensions: [2, 3, 4]"),
         ["err121"] = ("input", "2 dimensions (C, ...) or 3", "got shape [2, 3, 4, 5]"),
     };
 
@@ -211,7 +213,7 @@ public sealed class ErrorEntryTests
     private static NormLayer<T> Construct<T>(JsonElement entry) where T : unmanaged
     {
         JsonElement args = entry.GetProperty("args");
-        if (Subject(entry).Contains("Instance", StringComparison.Ordinal))
+        if (Subject(entry).Contains("Instance", StringComparison.Ordinal) || Subject(entry).StartsWith("Lazy", StringComparison.Ordinal))
         {
             string arguments = string.Join(", ", args.EnumerateObject().Select(argument => $"{argument.Name}={(argument.Value.ValueKind == JsonValueKind.True ? "True" : argument.Value)}"));
             NormLayer<T> layer = NormLayer.Parse<T>($"{Subject(entry)}({arguments})");
