@@ -73,15 +73,16 @@ public static partial class Functional
     /// <param name="useInputStats">Whether to take the statistics of the input; else the running ones, which must be given then.</param>
     /// <param name="momentum">The share of the input's statistics in the new running ones.</param>
     /// <param name="eps">Added to the variance under the root.</param>
-    /// <returns>A new row-major tensor of the input's shape.</returns>
+    /// <returns>A new tensor of the input's shape: channels-last where the input is, else row-major.</returns>
     /// <exception cref="ArgumentException">As above, but for the destination.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
     public static Tensor<T> InstanceNorm<T>(Tensor<T> input, Tensor<T>? runningMean = null, Tensor<T>? runningVar = null, Tensor<T>? weight = null, Tensor<T>? bias = null, bool useInputStats = true, double momentum = 0.1, double eps = 1e-5)
         where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(input);
-        Tensor<T> result = Tensor.CreateFromShapeUninitialized<T>(input.Lengths);
-        InstanceNorm(input.AsReadOnlyTensorSpan(), runningMean is null ? default : runningMean.AsTensorSpan(), runningVar is null ? default : runningVar.AsTensorSpan(), OrNone(weight), OrNone(bias), useInputStats, momentum, eps, result.AsTensorSpan());
+        TensorSpan<T> mean = OrNothing(runningMean), variance = OrNothing(runningVar);
+        Tensor<T> result = Layout.ResultLike(input.AsReadOnlyTensorSpan(), CheckInstance(input.AsReadOnlyTensorSpan(), mean, variance, OrNone(weight), OrNone(bias), useInputStats, isForward: true));
+        InstanceNorm(input.AsReadOnlyTensorSpan(), mean, variance, OrNone(weight), OrNone(bias), useInputStats, momentum, eps, result.AsTensorSpan());
         return result;
     }
 

@@ -167,7 +167,7 @@ public sealed class ErrorEntryTests
                 refused++;
             }
         }
-        Assert.Equal((refusals.Count, 13, 7, 4), (refused, accepted, mixed, unsupported));
+        Assert.Equal((refusals.Count, 16, 8, 4), (refused, accepted, mixed, unsupported));
     }
 
     [Fact]
