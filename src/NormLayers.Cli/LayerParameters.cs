@@ -9,25 +9,16 @@ internal static class LayerParameters
     public static string LoadStateDict<T>(NormLayer<T> layer, string path, string? prefix)
         where T : unmanaged
     {
-        using SafetensorsFile file = SafetensorsFile.Open(path);
-        var state = new StateDict();
-        var renamed = new List<string>();
-        foreach ((string key, string name) in ParameterNames.Find(file, prefix))
-        {
-            if (state.ContainsKey(key))
-                throw new Refused($"{path}: more than one tensor is the {key}; the second is '{name}'.");
-            Add(state, key, file, name);
-            renamed.Add(name == key ? name : $"{name} as {key}");
-        }
+        StateDict state = LayerFiles.Read(path, prefix, out IReadOnlyList<string> sources);
         try
         {
             layer.LoadStateDict(state);
         }
         catch (StateDictException mismatch)
         {
-            throw Refused.Of($"{path} ({string.Join(", ", renamed)})", mismatch);
+            throw Refused.Of($"{path} ({string.Join(", ", sources)})", mismatch);
         }
-        return $"{path}: {string.Join(", ", renamed)}";
+        return $"{path}: {string.Join(", ", sources)}";
     }
 
     public static string Load<T>(NormLayer<T> layer, string parameterName, string path)
@@ -46,19 +37,6 @@ internal static class LayerParameters
         }
         file.ReadAs<T>().CopyTo(parameter.Value);
         return $"{parameterName} from {path}";
-    }
-
-    private static void Add(StateDict state, string key, SafetensorsFile file, string name)
-    {
-        TensorInfo info = file.Info(name);
-        switch (info.ElementType)
-        {
-            case ElementType.Float16: state.Add(key, file.Read<Half>(name)); break;
-            case ElementType.BFloat16: state.Add(key, file.Read<BFloat16>(name)); break;
-            case ElementType.Float32: state.Add(key, file.Read<float>(name)); break;
-            case ElementType.Float64: state.Add(key, file.Read<double>(name)); break;
-            default: throw new Refused($"{file.Path}: the tensor '{name}' is {info.ElementType?.TorchName() ?? info.Dtype}; accepted are float16, bfloat16, float32 and float64.");
-        }
     }
 
     private static long[] Lengths(ReadOnlySpan<nint> lengths)

@@ -3,7 +3,7 @@ namespace NormLayers.IO;
 /// <summary>Finds what a misspelled name may have meant.</summary>
 internal static class NearNames
 {
-    private const int MostNames = 3;
+    public const int MostNames = 3;
 
     // Bounds on the work, since the names are the file's.
     private const int MostCompared = 10_000;
@@ -25,6 +25,18 @@ internal static class NearNames
         }
         near.Sort((x, y) => x.Distance != y.Distance ? x.Distance.CompareTo(y.Distance) : string.CompareOrdinal(x.Name, y.Name));
         return near.ConvertAll(found => found.Name)[..Math.Min(MostNames, near.Count)];
+    }
+
+    /// <summary>Says that a file has nothing of a name, and what it has: the nearest names, or the first ones.</summary>
+    public static string Missing(string path, string what, string name, IReadOnlyList<string> candidates)
+    {
+        if (candidates.Count == 0)
+            return $"{path}: has no {what}, so none named {Refusal.Quote(name)}.";
+        List<string> near = Of(name, candidates);
+        string hint = near.Count > 0
+            ? $"did you mean {string.Join(" or ", near.ConvertAll(found => Refusal.Quote(found)))}?"
+            : $"the first are {string.Join(", ", candidates.Take(MostNames).Select(found => Refusal.Quote(found)))}.";
+        return $"{path}: none of the {candidates.Count} {what}s is named {Refusal.Quote(name)}; {hint}";
     }
 
     /// <summary>The number of insertions, deletions and replacements between two names (Levenshtein).</summary>

@@ -1,0 +1,98 @@
+using System.Numerics.Tensors;
+using Google.Protobuf;
+
+namespace NormLayers.IO.Onnx;
+
+/// <summary>Writes a layer as an ONNX model of one node, in the oldest operator set that has its operator.</summary>
+internal static unsafe class OnnxExport
+{
+    private const string Input = "input";
+    private const string Output = "output";
+
+    public static void Save<T>(NormLayer<T> layer, string path, string prefix, bool overwrite)
+        where T : unmanaged
+    {
+        ModelProto model = Model(layer, prefix);
+        int length = model.CalculateSize();
+        using NewFile file = NewFile.Create(path, length, overwrite);
+        model.WriteTo(new Span<byte>(file.Start, length));
+        file.Commit();
+    }
+
+    private static ModelProto Model<T>(NormLayer<T> layer, string prefix)
+        where T : unmanaged
+    {
+        // An IR version as old as the operator set, so that an old engine that has the operator takes the file.
+        (NodeProto node, long opset, long ir, nint[] shape) = layer switch
+        {
+            LayerNorm<T> norm => (Node("LayerNormalization", ("axis", -norm.NormalizedShape.Length), ("epsilon", norm.Eps)), 17L, 8L, norm.NormalizedShape.ToArray()),
+            GroupNorm<T> norm => (Node("GroupNormalization", ("num_groups", (int)norm.NumGroups), ("epsilon", norm.Eps)), 21, 10, [norm.NumChannels]),
+            LocalResponseNorm<T> { Size: var size } when size % 2 == 0 => throw new NotSupportedException(
+                $"{layer} cannot be exported: ONNX's LRN with an even size leans to higher channels, PyTorch's to lower ones."),
+            LocalResponseNorm<T> norm => (Node("LRN", ("size", (int)norm.Size), ("alpha", norm.Alpha), ("beta", norm.Beta), ("bias", norm.K)), 13, 7, []),
+            _ => throw new NotSupportedException($"{layer} cannot be exported; ONNX operators are written for LayerNorm, GroupNorm and LocalResponseNorm."),
+        };
+        var graph = new GraphProto { Name = layer.Name, Node = { node }, Input = { Value<T>(Input) }, Output = { Value<T>(Output) } };
+        node.Name = prefix.TrimEnd('.');
+        node.Input.Add(Input);
+        node.Output.Add(Output);
+        if (shape.Length > 0)
+        {
+            // The operators' scale and bias are not optional.
+            Parameter<T>? weight = layer.Parameters.FirstOrDefault(parameter => parameter.Name == "weight"), bias = layer.Parameters.FirstOrDefault(parameter => parameter.Name == "bias");
+            Add(prefix + "weight", weight?.Value ?? Filled<T>(shape, 1));
+            Add(prefix + "bias", bias?.Value ?? Filled<T>(shape, 0));
+        }
+        return new ModelProto
+        {
+            IrVersion = ir,
+            ProducerName = "NormLayers",
+            OpsetImport = { new OperatorSetIdProto { Version = opset } },
+            Graph = graph,
+        };
+
+        void Add(string name, Tensor<T> value)
+        {
+            node.Input.Add(name);
+            graph.Initializer.Add(Constant(name, value));
+        }
+    }
+
+    private static NodeProto Node(string operation, params ReadOnlySpan<(string Name, object Value)> attributes)
+    {
+        var node = new NodeProto { OpType = operation };
+        foreach ((string name, object value) in attributes)
+        {
+            node.Attribute.Add(value is int number
+                ? new AttributeProto { Name = name, Type = AttributeProto.Types.AttributeType.Int, I = number }
+                : new AttributeProto { Name = name, Type = AttributeProto.Types.AttributeType.Float, F = (float)(double)value });
+        }
+        return node;
+    }
+
+    private static int DataType<T>() => typeof(T) == typeof(float) ? 1 : 11;
+
+    private static ValueInfoProto Value<T>(string name)
+        => new() { Name = name, Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = DataType<T>() } } };
+
+    private static TensorProto Constant<T>(string name, Tensor<T> value)
+        where T : unmanaged
+    {
+        var bytes = new byte[checked((int)value.FlattenedLength * sizeof(T))];
+        fixed (T* source = value)
+        fixed (byte* destination = bytes)
+            StridedCopy.ToRowMajor<T, T>((byte*)source, value.Lengths, value.Strides, !BitConverter.IsLittleEndian, (T*)destination);
+        var proto = new TensorProto { Name = name, DataType = DataType<T>(), RawData = UnsafeByteOperations.UnsafeWrap(bytes) };
+        foreach (nint length in value.Lengths)
+            proto.Dims.Add(length);
+        return proto;
+    }
+
+    private static Tensor<T> Filled<T>(nint[] shape, float value)
+        where T : unmanaged
+    {
+        Tensor<T> result = Tensor.CreateFromShapeUninitialized<T>(shape);
+        result.Fill(typeof(T) == typeof(float) ? (T)(object)value : (T)(object)(double)value);
+        return result;
+    }
+}

@@ -1,0 +1,391 @@
+using System.Diagnostics.CodeAnalysis;
+
+namespace NormLayers.IO.Onnx;
+
+/// <summary>
+/// Finds normalizations that a graph spells in simpler operators. Each has one square root (or power of a half) of a mean of
+/// squares; from there the statistics are followed back to the input, and the result forward to the last of scale and bias.
+/// </summary>
+/// <remarks>
+/// The mean of squares is of x less its mean, or E[x²] - E[x]², or of x itself (RMSNorm); it goes on as a divisor or through
+/// Reciprocal. Casts and identities are looked through, and so are the Flatten and Reshape around a normalization that cuts
+/// its input into rows. What is found gives the same function as the operators, up to their rounding.
+/// </remarks>
+internal sealed class WrittenOut
+{
+    // Real patterns are a few nodes; a hostile file's chains may be as long as the file, and be walked as often.
+    private const int MostFollowed = 64;
+
+    private readonly OnnxGraph graph;
+
+    // What the match at hand has found so far.
+    private string source = "";
+    private string axes = "";
+    private bool centered;
+
+    private WrittenOut(OnnxGraph graph) => this.graph = graph;
+
+    /// <summary>The normalizations that a graph writes out.</summary>
+    public static IEnumerable<NormalizationNode> Find(OnnxGraph graph)
+    {
+        foreach (NodeProto node in graph.Proto.Node)
+        {
+            var match = new WrittenOut(graph);
+            NormalizationNode? found = node.OpType switch
+            {
+                "Sqrt" or "Pow" => match.AtRoot(node),
+                "InstanceNormalization" => match.AtInstances(node),
+                _ => null,
+            };
+            if (found is not null)
+                yield return found;
+        }
+    }
+
+    private NormalizationNode? AtRoot(NodeProto root)
+    {
+        double power = root.OpType == "Sqrt" ? 0.5 : Scalar(root.InputOrNull(1)) ?? 0;
+        if (Math.Abs(power) != 0.5 || root.InputOrNull(0) is not { } radicand || root.OutputOrNull(0) is not { } deviation)
+            return null;
+        double eps = 0;
+        string squares = Canonical(radicand);
+        if (graph.Producer(squares) is { OpType: "Add" } sum && Operands(sum, Scalar) is var (rest, value))
+            (squares, eps) = (Canonical(rest), value);
+        if (!MatchSquares(squares))
+            return null;
+
+        // MeanVarianceNormalization alone adds its epsilon after the root.
+        bool afterRoot = false;
+        if (eps == 0 && centered && power > 0 && Readers(deviation) is [{ OpType: "Add" } late] && Operands(late, Scalar) is var (_, lateEps))
+            (deviation, eps, afterRoot) = (late.Output[0], lateEps, true);
+
+        foreach ((string output, string? scale, string? bias) in power > 0 ? Divided(deviation) : Multiplied(deviation))
+        {
+            if (Complete(output, scale, bias, eps, afterRoot) is { } found)
+                return found;
+        }
+        return null;
+    }
+
+    /// <summary>Matches the mean of squares whose root is taken, and so the input, the axes and whether it is centered.</summary>
+    private bool MatchSquares(string squares)
+    {
+        if (IsMeanOf(squares, out string? square) && IsSquareOf(square, out string? value))
+        {
+            axes = AxesOf(squares);
+            source = value;
+            if (graph.Producer(value) is { OpType: "Sub" } difference && IsMeanOf(Canonical(difference.Input[1]), out string? x)
+                && x == Canonical(difference.Input[0]) && AxesOf(Canonical(difference.Input[1])) == axes)
+                (source, centered) = (x, true);
+            return true;
+        }
+        // E[x²] - E[x]².
+        if (graph.Producer(squares) is not { OpType: "Sub", Input.Count: 2 } variance)
+            return false;
+        string meanOfSquare = Canonical(variance.Input[0]);
+        if (!IsMeanOf(meanOfSquare, out square) || !IsSquareOf(square, out value)
+            || !IsSquareOf(Canonical(variance.Input[1]), out string? mean) || !IsMeanOf(mean, out string? of) || of != value || AxesOf(mean) != AxesOf(meanOfSquare))
+            return false;
+        (source, axes, centered) = (value, AxesOf(mean), true);
+        return true;
+    }
+
+    /// <summary>What is made of the deviation: a quotient, or products with its reciprocal.</summary>
+    private IEnumerable<(string Output, string? Scale, string? Bias)> Divided(string deviation)
+    {
+        foreach (NodeProto reader in Readers(deviation))
+        {
+            if (reader.OutputOrNull(0) is not { } output)
+                continue;
+            if (reader.OpType == "Reciprocal" || (reader is { OpType: "Div", Input.Count: 2 } && Scalar(reader.Input[0]) == 1))
+            {
+                foreach ((string Output, string? Scale, string? Bias) product in Multiplied(output))
+                    yield return product;
+            }
+            else if (reader is { OpType: "Div", Input.Count: 2 } && IsNumerator(reader.Input[0]))
+            {
+                yield return (output, null, null);
+            }
+        }
+    }
+
+    private IEnumerable<(string Output, string? Scale, string? Bias)> Multiplied(string reciprocal)
+    {
+        foreach (NodeProto reader in Readers(reciprocal))
+        {
+            if (reader is not { OpType: "Mul", Input.Count: 2 } || reader.OutputOrNull(0) is not { } product)
+                continue;
+            (string _, string other) = Others(reader, reciprocal);
+            if (IsNumerator(other))
+            {
+                yield return (product, null, null);
+                continue;
+            }
+            if (!IsParameter(other))
+                continue;
+            // rstd * scale first, as TensorFlow writes it: (x - mean) * it + bias, or x * it + (bias - mean * it).
+            foreach (NodeProto scaled in Readers(product))
+            {
+                if (scaled is not { OpType: "Mul", Input.Count: 2 } || scaled.OutputOrNull(0) is not { } output)
+                    continue;
+                (string _, string factor) = Others(scaled, product);
+                if (IsNumerator(factor))
+                    yield return (output, other, null);
+                else if (Canonical(factor) == source && centered && ShiftedBias(output, product) is var (sum, bias))
+                    yield return (sum, other, bias);
+            }
+        }
+    }
+
+    /// <summary>x * s + (bias - mean * s), from x * s.</summary>
+    private (string Sum, string Bias)? ShiftedBias(string scaledInput, string scale)
+    {
+        foreach (NodeProto sum in Readers(scaledInput))
+        {
+            if (sum is not { OpType: "Add", Input.Count: 2 } || sum.OutputOrNull(0) is not { } output)
+                continue;
+            (string _, string shift) = Others(sum, scaledInput);
+            if (graph.Producer(Canonical(shift)) is { OpType: "Sub", Input.Count: 2 } difference && IsParameter(difference.Input[0])
+                && graph.Producer(Canonical(difference.Input[1])) is { OpType: "Mul", Input.Count: 2 } product
+                && product.Input.Any(input => Canonical(input) == Canonical(scale)) && product.Input.Any(IsMeanOfSource))
+                return (output, difference.Input[0]);
+        }
+        return null;
+    }
+
+    /// <summary>Follows scale, bias and the reshape back, and puts together what was found.</summary>
+    private NormalizationNode? Complete(string output, string? scale, string? bias, double eps, bool afterRoot)
+    {
+        // The input itself, where rows were cut out of it.
+        string input = source;
+        long? axis = null, groups = null;
+        long[]? overAxes = null;
+        if (graph.Producer(source) is { OpType: "Flatten" } flatten && axes is "1" or "-1")
+        {
+            (input, axis) = (Canonical(flatten.Input[0]), flatten.Integer("axis", 1));
+        }
+        else if (graph.Producer(source) is { OpType: "Reshape" } && axes is "2" or "-1" && GroupsOf(source) is { } cut)
+        {
+            groups = cut;
+            for (int i = 0; i < MostFollowed && graph.Producer(input) is { OpType: "Reshape" } reshape; i++)
+                input = Canonical(reshape.Input[0]);
+        }
+        else if (AxesList(source) is { } list)
+        {
+            int suffix = list.Length;
+            if (list.SequenceEqual(Enumerable.Range(1, suffix).Select(i => (long)(i - 1 - suffix))))
+                axis = -suffix;
+            else
+                overAxes = list;
+        }
+        else
+        {
+            return null;
+        }
+        bool reshaped = axis is not null && input != source || groups is not null;
+        if (!afterRoot)
+            (output, scale, bias) = Affine(output, scale, bias, groups is not null, axis, overAxes);
+        if (reshaped)
+        {
+            if (Readers(output) is not [{ OpType: "Reshape" } back] || back.OutputOrNull(0) is not { } shaped)
+                return null;
+            output = shaped;
+        }
+        string? operation = (centered, afterRoot, groups) switch
+        {
+            (true, true, null) => "MeanVarianceNormalization",
+            (true, false, { }) => "GroupNormalization",
+            (true, false, null) => "LayerNormalization",
+            (false, false, null) => "RMSNormalization",
+            _ => null,
+        };
+        if (operation is null || (operation == "MeanVarianceNormalization" && overAxes is null && axis is null))
+            return null;
+        return new NormalizationNode(graph, output, operation, IsWrittenOut: true)
+        {
+            Inputs = [input, scale is null ? null : Base(scale), bias is null ? null : Base(bias)],
+            Outputs = [output],
+            Epsilon = eps,
+            Axis = axis ?? -1,
+            Axes = operation == "MeanVarianceNormalization" && overAxes is null ? [.. Enumerable.Range((int)axis!.Value, -(int)axis.Value).Select(i => (long)i)] : overAxes,
+            Groups = groups ?? 0,
+        };
+    }
+
+    /// <summary>PyTorch's GroupNorm before opset 18: an InstanceNormalization without effect of its own parameters, between two reshapes.</summary>
+    private NormalizationNode? AtInstances(NodeProto node)
+    {
+        if (node.Input.Count != 3 || node.OutputOrNull(0) is not { } rows || graph.Producer(node.Input[0]) is not { OpType: "Reshape" } || GroupsOf(node.Input[0]) is not { } groups
+            || !IsFilledWith(node.Input[1], 1) || !IsFilledWith(node.Input[2], 0)
+            || Readers(rows) is not [{ OpType: "Reshape" } back] || back.OutputOrNull(0) is not { } normalized)
+            return null;
+        (string output, string? scale, string? bias) = Affine(normalized, null, null, perChannel: true, null, null);
+        return new NormalizationNode(graph, output, "GroupNormalization", IsWrittenOut: true)
+        {
+            Inputs = [Canonical(graph.Producer(node.Input[0])!.Input[0]), scale is null ? null : Base(scale), bias is null ? null : Base(bias)],
+            Outputs = [output],
+            Epsilon = node.Number("epsilon", 1e-5),
+            Groups = groups,
+            Replaces = node,
+        };
+    }
+
+    private (string Output, string? Scale, string? Bias) Affine(string normalized, string? scale, string? bias, bool perChannel, long? axis, long[]? overAxes)
+    {
+        string output = normalized;
+        if (scale is null)
+        {
+            if (Next(output, "Mul", perChannel, axis, overAxes) is not var (product, factor))
+                return (normalized, null, null);
+            (output, scale) = (product, factor);
+        }
+        if (bias is null && Next(output, "Add", perChannel, axis, overAxes) is var (sum, summand))
+            (output, bias) = (sum, summand);
+        return (output, scale, bias);
+    }
+
+    /// <summary>The one reader of a value, if it combines it with a parameter of the right shape.</summary>
+    private (string Output, string Parameter)? Next(string value, string operation, bool perChannel, long? axis, long[]? overAxes)
+    {
+        IReadOnlyList<NodeProto> readers = Readers(value);
+        // The rows become the input's shape again before a scale per channel.
+        for (int i = 0; i < MostFollowed && perChannel && readers is [{ OpType: "Reshape" } reshape] && reshape.OutputOrNull(0) is { } reshaped && Readers(reshaped) is [{ OpType: "Mul" or "Add" or "Reshape" }]; i++)
+            (value, readers) = (reshaped, Readers(reshaped));
+        if (readers is not [{ Input.Count: 2 } node] || node.OpType != operation || node.OutputOrNull(0) is not { } output)
+            return null;
+        (string _, string other) = Others(node, value);
+        if (!IsParameter(other))
+            return null;
+        return graph.Shape(Base(other)) is { } shape && Fits(shape, perChannel, axis, overAxes) ? (output, other) : null;
+    }
+
+    private bool Fits(long?[] shape, bool perChannel, long? axis, long[]? overAxes)
+    {
+        int rank = graph.Shape(source)?.Length ?? 0;
+        if (shape.All(length => length == 1))
+            return false;
+        if (perChannel)
+            return shape.Count(length => length != 1) == 1;
+        if (overAxes is null)
+            return axis >= 0 || shape.Length <= -axis || shape[..^(int)-axis!.Value].All(length => length == 1);
+        // Over other axes than the last ones each axis must be where its mean was taken, counted from the end.
+        return rank > 0 && shape.Select((length, i) => length == 1 || overAxes.Contains(i - shape.Length) || overAxes.Contains(i - shape.Length + rank)).All(fits => fits);
+    }
+
+    private bool IsNumerator(string value)
+    {
+        string name = Canonical(value);
+        if (!centered)
+            return name == source;
+        return graph.Producer(name) is { OpType: "Sub", Input.Count: 2 } difference && Canonical(difference.Input[0]) == source && IsMeanOfSource(difference.Input[1]);
+    }
+
+    private bool IsMeanOfSource(string value) => IsMeanOf(Canonical(value), out string? of) && of == source && AxesOf(Canonical(value)) == axes;
+
+    private bool IsMeanOf(string value, [NotNullWhen(true)] out string? of)
+    {
+        of = graph.Producer(value) is { OpType: "ReduceMean", Input.Count: > 0 } mean && mean.Integer("keepdims", 1) == 1 ? Canonical(mean.Input[0]) : null;
+        return of is not null;
+    }
+
+    private bool IsSquareOf(string value, [NotNullWhen(true)] out string? of)
+    {
+        of = null;
+        if (graph.Producer(value) is not { Input.Count: 2 } node)
+            return false;
+        string first = Canonical(node.Input[0]);
+        if ((node.OpType == "Mul" && first == Canonical(node.Input[1])) || (node.OpType == "Pow" && Scalar(node.Input[1]) == 2))
+            of = first;
+        return of is not null;
+    }
+
+    /// <summary>The axes of the mean that gives a value, as text to compare; the same text for an unknown that is the same value.</summary>
+    private string AxesOf(string mean)
+    {
+        NodeProto node = graph.Producer(mean)!;
+        long?[]? known = node.InputOrNull(1) is { } input ? graph.Integers(input) : node.Integers("axes")?.Select(axis => (long?)axis).ToArray();
+        return known is null || known.Contains(null) ? $"?{node.InputOrNull(1)}" : string.Join(',', known);
+    }
+
+    /// <summary>The axes counted from the end where they can be, sorted; null where they are unknown.</summary>
+    private long[]? AxesList(string of)
+    {
+        if (axes.StartsWith('?') || axes.Length == 0)
+            return null;
+        long[] list = [.. axes.Split(',').Select(text => long.Parse(text, System.Globalization.CultureInfo.InvariantCulture))];
+        if (graph.Shape(of)?.Length is { } rank)
+            list = [.. list.Select(axis => axis < 0 ? axis : axis - rank)];
+        Array.Sort(list);
+        return list.Distinct().Count() == list.Length ? list : null;
+    }
+
+    /// <summary>The second length of the first of the reshapes that give a value: (N, groups, ...).</summary>
+    private long? GroupsOf(string value)
+    {
+        string first = value;
+        for (int i = 0; i < MostFollowed && graph.Producer(first) is { OpType: "Reshape", Input.Count: > 0 } reshape && graph.Producer(Canonical(reshape.Input[0])) is { OpType: "Reshape" }; i++)
+            first = Canonical(reshape.Input[0]);
+        return graph.Shape(value) is { Length: 3 } && graph.Shape(first) is [_, > 0 and var groups, ..] && graph.Shape(value)![1] == groups ? groups : null;
+    }
+
+    private bool IsFilledWith(string value, double number)
+    {
+        if (graph.Constant(value) is not { Type: not null } constant)
+            return false;
+        System.Numerics.Tensors.Tensor<double> elements = constant.ReadAs<double>();
+        foreach (double element in elements)
+        {
+            if (element != number)
+                return false;
+        }
+        return true;
+    }
+
+    private double? Scalar(string? value) => value is null ? null : graph.Constant(Canonical(value))?.Scalar();
+
+    /// <summary>A binary node's operand that is not what <paramref name="test"/> finds a number in, and that number.</summary>
+    private static (string Other, double Value)? Operands(NodeProto node, Func<string, double?> test)
+    {
+        if (node.Input.Count != 2)
+            return null;
+        if (test(node.Input[1]) is { } second)
+            return (node.Input[0], second);
+        return test(node.Input[0]) is { } first ? (node.Input[1], first) : null;
+    }
+
+    /// <summary>The operands of a binary node: the one that is a value or a cast of it, and the other.</summary>
+    private (string Same, string Other) Others(NodeProto node, string value)
+        => Canonical(node.Input[0]) == Canonical(value) ? (node.Input[0], node.Input[1]) : (node.Input[1], node.Input[0]);
+
+    private bool IsParameter(string value) => Base(value) is var name && (graph.Constant(name) is not null || graph.IsInput(name));
+
+    /// <summary>The value that casts, identities and new shapes make this one of.</summary>
+    private string Base(string value) => Back(value, "Cast", "Identity", "Flatten", "Reshape", "Unsqueeze");
+
+    private string Canonical(string value) => Back(value, "Cast", "Identity");
+
+    private string Back(string value, params ReadOnlySpan<string> operators)
+    {
+        for (int i = 0; i < MostFollowed && graph.Constant(value) is null && graph.Producer(value) is { Input.Count: > 0 } node && operators.Contains(node.OpType); i++)
+            value = node.Input[0];
+        return value;
+    }
+
+    /// <summary>Who reads a value or a cast of it.</summary>
+    private List<NodeProto> Readers(string value)
+    {
+        var readers = new List<NodeProto>();
+        var open = new Stack<string>([value]);
+        while (readers.Count < MostFollowed && open.TryPop(out string? next))
+        {
+            foreach (NodeProto reader in graph.Consumers(next))
+            {
+                if (reader.OpType is "Cast" or "Identity" && reader.OutputOrNull(0) is { } output)
+                    open.Push(output);
+                else
+                    readers.Add(reader);
+            }
+        }
+        return readers;
+    }
+}
