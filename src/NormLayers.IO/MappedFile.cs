@@ -2,11 +2,12 @@ using System.IO.MemoryMappedFiles;
 
 namespace NormLayers.IO;
 
-/// <summary>A file mapped for reading. An empty file has length 0 and no memory.</summary>
+/// <summary>A file mapped for reading, or bytes that came from a stream. An empty file has length 0 and no memory.</summary>
 internal sealed unsafe class MappedFile : IDisposable
 {
     private readonly MemoryMappedFile? mapping;
     private readonly MemoryMappedViewAccessor? view;
+    private readonly NativeBlock? block;
     private readonly byte* start;
     private bool disposed;
 
@@ -34,6 +35,15 @@ internal sealed unsafe class MappedFile : IDisposable
         }
     }
 
+    /// <summary>Takes a block over; it is disposed with the file.</summary>
+    public MappedFile(string path, NativeBlock block)
+    {
+        Path = path;
+        Length = block.Length;
+        this.block = block;
+        start = block.Start;
+    }
+
     public string Path { get; }
 
     public long Length { get; }
@@ -49,14 +59,9 @@ internal sealed unsafe class MappedFile : IDisposable
 
     public static MappedFile Open(string path)
     {
-        ArgumentException.ThrowIfNullOrEmpty(path);
-        if (Directory.Exists(path))
-            throw new IOException($"{path}: is a folder; a file is needed.");
-        var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete, bufferSize: 0);
+        FileStream stream = OpenStream(path);
         try
         {
-            if (!stream.CanSeek)
-                throw new IOException($"{path}: is a pipe or device; a file on a disk is needed.");
             return new MappedFile(path, stream);
         }
         catch
@@ -64,6 +69,19 @@ internal sealed unsafe class MappedFile : IDisposable
             stream.Dispose();
             throw;
         }
+    }
+
+    /// <summary>Opens a file on a disk, and nothing else, for reading.</summary>
+    public static FileStream OpenStream(string path)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        if (Directory.Exists(path))
+            throw new IOException($"{path}: is a folder; a file is needed.");
+        var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete, bufferSize: 0);
+        if (stream.CanSeek)
+            return stream;
+        stream.Dispose();
+        throw new IOException($"{path}: is a pipe or device; a file on a disk is needed.");
     }
 
     /// <summary>The bytes from the start of the file; the caller has checked that they are there.</summary>
@@ -77,5 +95,6 @@ internal sealed unsafe class MappedFile : IDisposable
         view?.SafeMemoryMappedViewHandle.ReleasePointer();
         view?.Dispose();
         mapping?.Dispose();
+        block?.Dispose();
     }
 }

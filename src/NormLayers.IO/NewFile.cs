@@ -3,25 +3,28 @@ using System.IO.MemoryMappedFiles;
 namespace NormLayers.IO;
 
 /// <summary>
-/// A file that appears whole or not at all: written through a mapping under a temporary name in its own folder, then
-/// renamed. All of its room on the disk is reserved first, because a full disk met through a mapping kills the process.
+/// A file that appears whole or not at all: written under a temporary name in its own folder, then renamed. Where its length
+/// is known it is written through a mapping, all of its room on the disk reserved first, because a full disk met through a
+/// mapping kills the process; else through <see cref="Stream"/>.
 /// </summary>
 internal sealed unsafe class NewFile : IDisposable
 {
     private readonly string temporary;
     private readonly bool overwrite;
     private readonly FileStream stream;
-    private readonly MemoryMappedFile mapping;
-    private readonly MemoryMappedViewAccessor view;
+    private readonly MemoryMappedFile? mapping;
+    private readonly MemoryMappedViewAccessor? view;
     private readonly byte* start;
     private bool closed;
 
-    private NewFile(string path, string temporary, FileStream stream, long length, bool overwrite)
+    private NewFile(string path, string temporary, FileStream stream, long? knownLength, bool overwrite)
     {
         Path = path;
         this.temporary = temporary;
         this.stream = stream;
         this.overwrite = overwrite;
+        if (knownLength is not { } length)
+            return;
         stream.SetLength(length);
         mapping = MemoryMappedFile.CreateFromFile(stream, null, 0, MemoryMappedFileAccess.ReadWrite, HandleInheritability.None, leaveOpen: true);
         try
@@ -40,6 +43,9 @@ internal sealed unsafe class NewFile : IDisposable
 
     public string Path { get; }
 
+    /// <summary>The file as a stream from its start, for one whose length was not known.</summary>
+    public Stream Stream => stream;
+
     public byte* Start
     {
         get
@@ -49,7 +55,7 @@ internal sealed unsafe class NewFile : IDisposable
         }
     }
 
-    public static NewFile Create(string path, long length, bool overwrite)
+    public static NewFile Create(string path, long? length, bool overwrite)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         RefuseExisting(path, overwrite);
@@ -65,7 +71,7 @@ internal sealed unsafe class NewFile : IDisposable
                 Mode = FileMode.CreateNew,
                 Access = FileAccess.ReadWrite,
                 BufferSize = 0,
-                PreallocationSize = length,
+                PreallocationSize = length ?? 0,
             });
             return new NewFile(path, temporary, stream, length, overwrite);
         }
@@ -79,7 +85,7 @@ internal sealed unsafe class NewFile : IDisposable
             if (cause is UnauthorizedAccessException)
                 throw new UnauthorizedAccessException($"{path}: no file may be made in its folder.", cause);
             if (cause is IOException)
-                throw new IOException($"{path}: a file of {length} bytes could not be made: {cause.Message}", cause);
+                throw new IOException($"{path}: a file{(length is null ? "" : $" of {length} bytes")} could not be made: {cause.Message}", cause);
             throw;
         }
     }
@@ -88,7 +94,7 @@ internal sealed unsafe class NewFile : IDisposable
     {
         ObjectDisposedException.ThrowIf(closed, this);
         RefuseExisting(Path, overwrite);
-        view.Flush();
+        view?.Flush();
         stream.Flush(flushToDisk: true);
         Close();
         try
@@ -121,9 +127,9 @@ internal sealed unsafe class NewFile : IDisposable
     private void Close()
     {
         closed = true;
-        view.SafeMemoryMappedViewHandle.ReleasePointer();
-        view.Dispose();
-        mapping.Dispose();
+        view?.SafeMemoryMappedViewHandle.ReleasePointer();
+        view?.Dispose();
+        mapping?.Dispose();
         stream.Dispose();
     }
 }

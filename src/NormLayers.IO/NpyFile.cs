@@ -17,11 +17,11 @@ public sealed unsafe class NpyFile : IDisposable
     private NpyFile(MappedFile file)
     {
         this.file = file;
-        header = NpyHeader.Parse(file);
+        header = NpyHeader.Parse(file.Path, file.Bytes(NpyHeader.StartLength(file.Length)), file.Length);
         Shape = Shapes.Public(header.Shape);
     }
 
-    /// <summary>The path as it was given to <see cref="Open"/>.</summary>
+    /// <summary>The path or name as it was given on opening.</summary>
     public string Path => file.Path;
 
     /// <summary>The type of the elements.</summary>
@@ -57,6 +57,78 @@ public sealed unsafe class NpyFile : IDisposable
         {
             file.Dispose();
             throw;
+        }
+    }
+
+    /// <summary>Reads an array from a stream into memory of its own.</summary>
+    /// <param name="stream">The stream; it need not seek. Some of what follows the array may be read, and is not used.</param>
+    /// <param name="name">What messages call the stream.</param>
+    /// <param name="maxLength">The most bytes that are accepted, header and elements.</param>
+    /// <returns>The array; dispose it to free the memory.</returns>
+    /// <remarks>Memory is taken as bytes arrive, at most twice as much, so that a header costs nothing that no elements follow.</remarks>
+    /// <exception cref="ArgumentNullException"><paramref name="stream"/> or <paramref name="name"/> is null.</exception>
+    /// <exception cref="InvalidDataException">It is not a .npy file, is cut short, holds what is not supported, or has more than
+    /// <paramref name="maxLength"/> bytes: the message is one line with the name, what was found and what is accepted.</exception>
+    /// <exception cref="IOException">The stream could not be read.</exception>
+    /// <exception cref="OutOfMemoryException">There is not so much memory.</exception>
+    public static NpyFile Read(Stream stream, string name, long maxLength = long.MaxValue)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        ArgumentNullException.ThrowIfNull(name);
+        var block = new NativeBlock();
+        try
+        {
+            int start = NpyHeader.StartLength(long.MaxValue);
+            block.ReadTo(start, stream);
+            // A stream that goes on has no length yet to check the shape against; the shape says how much to read.
+            NpyHeader header = NpyHeader.Parse(name, block.Bytes((int)block.Length), block.Length < start ? block.Length : long.MaxValue);
+            long needed = header.DataOffset + (header.Count * header.Type.Size());
+            if (needed > maxLength)
+                throw Refusal.Of(name, $"has a shape that needs {needed} bytes with its header; at most {maxLength} are there or accepted.");
+            block.ReadTo(needed, stream);
+            return new NpyFile(new MappedFile(name, block));
+        }
+        catch
+        {
+            block.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Writes a tensor to a stream, row-major, in the machine's byte order.</summary>
+    /// <typeparam name="T">The element type, any but <see cref="BFloat16"/>, which NumPy does not have.</typeparam>
+    /// <param name="stream">The stream; it need not seek.</param>
+    /// <param name="tensor">The tensor, of any strides.</param>
+    /// <param name="shape">The shape that the array gets; empty for a scalar.</param>
+    /// <exception cref="ArgumentNullException"><paramref name="stream"/> is null.</exception>
+    /// <exception cref="ArgumentException"><paramref name="tensor"/> is default, or <paramref name="shape"/> has a negative length,
+    /// more than 64 dimensions or another number of elements.</exception>
+    /// <exception cref="NotSupportedException"><typeparamref name="T"/> cannot be stored.</exception>
+    /// <exception cref="IOException">The stream could not be written.</exception>
+    public static void Write<T>(Stream stream, in ReadOnlyTensorSpan<T> tensor, ReadOnlySpan<nint> shape)
+        where T : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        Shapes.RequireSameCount(tensor, shape);
+        stream.Write(NpyHeader.Write(ElementTypes.Of<T>(), shape));
+        if (!tensor.IsDense)
+        {
+            Tensor<T> copy = Tensor.CreateFromShapeUninitialized<T>(tensor.Lengths);
+            fixed (T* source = tensor, destination = copy)
+                StridedCopy.ToRowMajor<T, T>((byte*)source, tensor.Lengths, tensor.Strides, swapBytes: false, destination);
+            WriteElements(stream, copy.AsReadOnlyTensorSpan());
+            return;
+        }
+        WriteElements(stream, tensor);
+
+        static void WriteElements(Stream stream, in ReadOnlyTensorSpan<T> rowMajor)
+        {
+            long length = rowMajor.FlattenedLength * sizeof(T);
+            fixed (T* first = rowMajor)
+            {
+                for (long start = 0; start < length; start += Array.MaxLength)
+                    stream.Write(new ReadOnlySpan<byte>((byte*)first + start, (int)Math.Min(Array.MaxLength, length - start)));
+            }
         }
     }
 
@@ -177,6 +249,9 @@ public sealed unsafe class NpyFile : IDisposable
     /// <summary>Unmaps the file. Views of it must not be read any more.</summary>
     public void Dispose() => file.Dispose();
 
-    private StoredTensor Stored() => new(
+    /// <summary>The whole file.</summary>
+    internal MappedFile Contents => file;
+
+    internal StoredTensor Stored() => new(
         file.Path, file.Start + header.DataOffset, header.Type, header.Shape, header.Count, header.FortranOrder, header.ForeignByteOrder);
 }

@@ -14,35 +14,40 @@ internal sealed record NpyHeader(ElementType Type, bool ForeignByteOrder, bool F
 
     private const int Alignment = 64;
 
-    public static NpyHeader Parse(MappedFile file)
+    /// <summary>The first bytes of a file of this length that hold the header of any that is accepted.</summary>
+    public static int StartLength(long length) => (int)Math.Min(length, 12 + MaxLength);
+
+    /// <param name="path">The file's name.</param>
+    /// <param name="start">Its first <see cref="StartLength"/> bytes.</param>
+    /// <param name="length">All of its bytes.</param>
+    public static NpyHeader Parse(string path, ReadOnlySpan<byte> start, long length)
     {
-        string path = file.Path;
-        if (file.Length < 8 || file.Bytes(8)[0] != 0x93 || !file.Bytes(8)[1..6].SequenceEqual("NUMPY"u8))
+        if (length < 8 || start[0] != 0x93 || !start[1..6].SequenceEqual("NUMPY"u8))
             throw Refusal.Of(path, "is not a .npy file: it does not begin with \\x93NUMPY.");
-        (byte major, byte minor) = (file.Bytes(8)[6], file.Bytes(8)[7]);
+        (byte major, byte minor) = (start[6], start[7]);
         if (major is < 1 or > 3 || minor != 0)
             throw Refusal.Of(path, $"has .npy format version {major}.{minor}; accepted are 1.0, 2.0 and 3.0.");
 
         int textStart = major == 1 ? 10 : 12;
-        if (file.Length < textStart)
-            throw Refusal.Of(path, $"is cut short within its header: it has {file.Length} bytes.");
-        ReadOnlySpan<byte> prefix = file.Bytes(textStart)[8..];
+        if (length < textStart)
+            throw Refusal.Of(path, $"is cut short within its header: it has {length} bytes.");
+        ReadOnlySpan<byte> prefix = start[8..];
         long textLength = major == 1 ? BinaryPrimitives.ReadUInt16LittleEndian(prefix) : BinaryPrimitives.ReadUInt32LittleEndian(prefix);
         if (textLength > MaxLength)
             throw Refusal.Of(path, $"has a header of {textLength} bytes; accepted are at most {MaxLength}.");
-        if (textStart + textLength > file.Length)
-            throw Refusal.Of(path, $"is cut short within its header: the header ends at byte {textStart + textLength}, the file has {file.Length}.");
+        if (textStart + textLength > length)
+            throw Refusal.Of(path, $"is cut short within its header: the header ends at byte {textStart + textLength}, the file has {length}.");
 
         int dataOffset = textStart + (int)textLength;
-        var parser = new NpyHeaderParser(path, file.Bytes(dataOffset)[textStart..]);
+        var parser = new NpyHeaderParser(path, start[textStart..dataOffset]);
         parser.Parse();
         if (!Shapes.TryCount(parser.Shape, parser.Type.Size(), out long count))
             throw Refusal.Of(path, $"has the shape {Shapes.Format(parser.Shape)} of {parser.Type.TorchName()}, more bytes than can be counted.");
         long needed = count * parser.Type.Size();
-        if (needed > file.Length - dataOffset)
+        if (needed > length - dataOffset)
         {
             throw Refusal.Of(path, $"is cut short: the shape {Shapes.Format(parser.Shape)} of {parser.Type.TorchName()} needs {needed} bytes "
-                + $"of data, the file has {file.Length - dataOffset}.");
+                + $"of data, the file has {length - dataOffset}.");
         }
         return new NpyHeader(parser.Type, parser.ForeignByteOrder, parser.FortranOrder, parser.Shape, count, dataOffset);
     }

@@ -1,3 +1,4 @@
+using System.IO.Compression;
 using System.Numerics.Tensors;
 using NormLayers.IO;
 using Xunit;
@@ -43,6 +44,30 @@ public sealed class FuzzTests : IDisposable
             using SafetensorsFile file = SafetensorsFile.Open(path);
             foreach (string name in file.Names)
                 Assert.Equal(file.Info(name).ElementCount, file.ReadAs<double>(name).FlattenedLength);
+        });
+        Assert.InRange(read, Rounds / 20, Rounds * 19 / 20);
+    }
+
+    [Fact]
+    public void Npz_DamagedBytes_AreReadOrRefused()
+    {
+        var writer = new NpzWriter();
+        writer.Add("a", RoundTripTests.Make<float>([2, 3]));
+        writer.Add("b", RoundTripTests.Make<long>([]), []);
+        writer.Save(folder["v.npz"]);
+        byte[] stored = File.ReadAllBytes(folder["v.npz"]);
+        using (var compressed = new ZipArchive(File.Create(folder["w.npz"]), ZipArchiveMode.Create))
+        using (Stream member = compressed.CreateEntry("a.npy", CompressionLevel.Optimal).Open())
+            NpyFile.Write(member, RoundTripTests.Make<float>([2, 3]).AsReadOnlyTensorSpan(), [2, 3]);
+        byte[][] sound = [stored, File.ReadAllBytes(folder["w.npz"])];
+        int read = Run(sound, path =>
+        {
+            using NpzFile archive = NpzFile.Open(path);
+            foreach (string name in archive.Names)
+            {
+                using NpyFile file = archive.Read(name);
+                Assert.Equal(file.ElementCount, file.ReadAs<double>().FlattenedLength);
+            }
         });
         Assert.InRange(read, Rounds / 20, Rounds * 19 / 20);
     }
