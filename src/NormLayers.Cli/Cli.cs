@@ -36,17 +36,9 @@ internal static class Cli
                 throw new Refused(Describe(parsed));
             return parsed.Invoke(new InvocationConfiguration { Output = output, Error = error, EnableDefaultExceptionHandler = false });
         }
-        catch (Refused refused)
+        catch (Exception refused) when (RefusalOf(refused) is not null)
         {
-            return Refuse(error, refused.Message, RefusedCode);
-        }
-        catch (FileNotFoundException missing) when (missing.FileName is not null)
-        {
-            return Refuse(error, $"{missing.FileName}: there is no such file.", RefusedCode);
-        }
-        catch (Exception refused) when (refused is IOException or InvalidDataException or UnauthorizedAccessException)
-        {
-            return Refuse(error, refused.Message, RefusedCode);
+            return Refuse(error, RefusalOf(refused)!, RefusedCode);
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
@@ -60,6 +52,15 @@ internal static class Cli
             return Bug;
         }
     }
+
+    /// <summary>What is said of an exception that is no bug but what was asked for, or the machine; null of others.</summary>
+    public static string? RefusalOf(Exception exception) => exception switch
+    {
+        FileNotFoundException { FileName: { } name } => $"{name}: there is no such file.",
+        Refused or IOException or InvalidDataException or UnauthorizedAccessException => exception.Message,
+        OutOfMemoryException => "there is not enough memory for this.",
+        _ => null,
+    };
 
     private static RootCommand Root(CancellationToken cancellation)
     {
@@ -79,12 +80,17 @@ internal static class Cli
         return root;
     }
 
-    private static int Refuse(TextWriter error, string message, int code)
+    public static int Refuse(TextWriter error, string message, int code)
     {
-        // One line whatever a path or a file's name holds, and no control character on a terminal.
-        string line = string.Join(' ', message.Split(['\r', '\n'], StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));
-        error.WriteLine($"normlayers: {string.Concat(line.Select(c => char.IsControl(c) || c is '\u2028' or '\u2029' ? '?' : c))}");
+        error.WriteLine($"normlayers: {OneLine(message)}");
         return code;
+    }
+
+    /// <summary>One line whatever a path or a file's name holds, and no control character on a terminal.</summary>
+    public static string OneLine(string message)
+    {
+        string line = string.Join(' ', message.Split(['\r', '\n'], StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));
+        return string.Concat(line.Select(c => char.IsControl(c) || c is '\u2028' or '\u2029' ? '?' : c));
     }
 
     /// <summary>The first thing wrong with the arguments. One unknown option makes the parser report several errors; it is named first.</summary>
@@ -93,7 +99,7 @@ internal static class Cli
         Command command = parsed.CommandResult.Command;
         string hint = command is RootCommand ? "see normlayers --help" : $"see normlayers {command.Name} --help";
         IEnumerable<string> words = command.Arguments.SelectMany(argument => parsed.GetResult(argument)?.Tokens ?? []).Select(token => token.Value).Concat(parsed.UnmatchedTokens);
-        if (words.FirstOrDefault(word => word.StartsWith('-')) is { } option)
+        if (words.FirstOrDefault(word => word is ['-', _, ..]) is { } option)
         {
             IEnumerable<string> accepted = command is RootCommand ? ["--help", "--version"] : command.Options.Select(known => known.Name);
             return $"unknown option '{option}'; accepted are {string.Join(", ", accepted)}; {hint}";

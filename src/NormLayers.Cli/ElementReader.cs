@@ -6,57 +6,53 @@ using NormLayers.IO;
 
 namespace NormLayers.Cli;
 
-/// <summary>The elements of a .npy file in row-major order as doubles, a block at a time: from the mapping where it has them in that order, else from a copy.</summary>
+/// <summary>The elements of an array in row-major order as doubles, a block at a time: from the file where it has them in that order, else from a copy.</summary>
 internal sealed class ElementReader
 {
-    private readonly NpyFile file;
+    private readonly InputArray array;
     private readonly Tensor<double>? copy;
 
-    public ElementReader(NpyFile file)
+    public ElementReader(InputArray array)
     {
-        this.file = file;
+        this.array = array;
         if (!IsReadable())
-            copy = Inputs.Copy(file.ReadAs<double>);
+            copy = array.ReadAs<double>();
     }
 
     public void Read(nint start, Span<double> destination)
     {
         if (copy is not null)
-        {
             Block(copy.AsReadOnlyTensorSpan(), start, destination);
-            return;
-        }
-        switch (file.ElementType)
-        {
-            case ElementType.Int8: Block(file.View<sbyte>(), start, destination); break;
-            case ElementType.UInt8: Block(file.View<byte>(), start, destination); break;
-            case ElementType.Int16: Block(file.View<short>(), start, destination); break;
-            case ElementType.UInt16: Block(file.View<ushort>(), start, destination); break;
-            case ElementType.Int32: Block(file.View<int>(), start, destination); break;
-            case ElementType.UInt32: Block(file.View<uint>(), start, destination); break;
-            case ElementType.Int64: Block(file.View<long>(), start, destination); break;
-            case ElementType.UInt64: Block(file.View<ulong>(), start, destination); break;
-            case ElementType.Float16: Block(file.View<Half>(), start, destination); break;
-            case ElementType.Float32: Block(file.View<float>(), start, destination); break;
-            case ElementType.Float64: Block(file.View<double>(), start, destination); break;
-            default: throw new InvalidOperationException($"{file.ElementType} has no view of numbers.");
-        }
+        else if (!TryRead(start, destination))
+            throw new InvalidOperationException($"{array.Name} has no view of numbers.");
     }
 
-    private bool IsReadable()
+    private bool IsReadable() => !array.IsFortranOrder && TryRead(0, []);
+
+    private bool TryRead(nint start, Span<double> destination) => array.ElementType switch
     {
-        if (file.IsFortranOrder || file.ElementType == ElementType.Boolean)
+        ElementType.Int8 => TryBlock<sbyte>(start, destination),
+        ElementType.UInt8 => TryBlock<byte>(start, destination),
+        ElementType.Int16 => TryBlock<short>(start, destination),
+        ElementType.UInt16 => TryBlock<ushort>(start, destination),
+        ElementType.Int32 => TryBlock<int>(start, destination),
+        ElementType.UInt32 => TryBlock<uint>(start, destination),
+        ElementType.Int64 => TryBlock<long>(start, destination),
+        ElementType.UInt64 => TryBlock<ulong>(start, destination),
+        ElementType.Float16 => TryBlock<Half>(start, destination),
+        ElementType.Float32 => TryBlock<float>(start, destination),
+        ElementType.Float64 => TryBlock<double>(start, destination),
+        // Booleans and bfloat16 are no numbers of .NET.
+        _ => false,
+    };
+
+    private bool TryBlock<T>(nint start, Span<double> destination)
+        where T : unmanaged, INumberBase<T>
+    {
+        if (!array.TryView(out ReadOnlyTensorSpan<T> view))
             return false;
-        try
-        {
-            Read(0, []);
-            return true;
-        }
-        catch (InvalidOperationException)
-        {
-            // The other byte order, or unaligned elements.
-            return false;
-        }
+        Block(view, start, destination);
+        return true;
     }
 
     private static void Block<T>(in ReadOnlyTensorSpan<T> rowMajor, nint start, Span<double> destination)

@@ -1,7 +1,6 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
-using System.Numerics.Tensors;
 
 namespace NormLayers.Cli;
 
@@ -14,7 +13,7 @@ internal static class Inputs
         argument.Validators.Add(result =>
         {
             // Else a misspelled option would be taken for the argument.
-            if (result.Tokens is [{ Value: "" or ['-', ..] } token])
+            if (result.Tokens is [{ Value: "" or ['-', _, ..] } token])
                 result.AddError($"{name} is '{token.Value}'");
         });
         return argument;
@@ -39,18 +38,18 @@ internal static class Inputs
         CustomParser = result => ParseTolerance(name, result),
     };
 
-    /// <summary>A copy of a file's elements, or a refusal where they are more than memory takes in one piece.</summary>
-    public static Tensor<T> Copy<T>(Func<Tensor<T>> read)
+    public static Option<int> Threads() => new("--threads")
     {
-        try
+        HelpName = "N",
+        Description = "The most threads that compute; without it as many as there are processors. No bit depends on it.",
+        CustomParser = result =>
         {
-            return read();
-        }
-        catch (InvalidOperationException tooMany)
-        {
-            throw new Refused(tooMany.Message);
-        }
-    }
+            if (int.TryParse(result.Tokens[0].Value, NumberStyles.None, CultureInfo.InvariantCulture, out int threads) && threads > 0)
+                return threads;
+            result.AddError($"--threads is '{result.Tokens[0].Value}'; a whole number of one or more is needed");
+            return 0;
+        },
+    };
 
     private static double ParseTolerance(string name, ArgumentResult result)
     {

@@ -27,9 +27,9 @@ internal static class LayerParameters
         Parameter<T> parameter = layer.Parameters.FirstOrDefault(known => known.Name == parameterName)
             ?? throw new Refused($"--{parameterName} {path}: {layer} has no {parameterName}; it has "
                 + (layer.Parameters.Count == 0 ? "no parameters." : $"{string.Join(" and ", layer.Parameters.Select(known => known.Name))}."));
-        using NpyFile file = NpyFile.Open(path);
-        if (file.ElementType is not (ElementType.Float16 or ElementType.Float32 or ElementType.Float64))
-            throw new Refused($"{path}: the {parameterName} is {file.ElementType.TorchName()}; accepted are float16, float32 and float64.");
+        using InputArray file = InputArray.Open(path);
+        if (file.ElementType is not (ElementType.Float16 or ElementType.BFloat16 or ElementType.Float32 or ElementType.Float64))
+            throw new Refused($"{path}: the {parameterName} is {file.ElementType.TorchName()}; accepted are float16, bfloat16, float32 and float64.");
         if (!file.Shape.SequenceEqual(Lengths(parameter.Value.Lengths)))
         {
             throw new Refused($"{path}: the {parameterName} has the shape {Report.Shape(file.Shape)}; "

@@ -10,14 +10,20 @@ internal sealed class Report
 
     public void Add(string label, string value) => lines.Add((label, value));
 
-    public void WriteTo(TextWriter output)
+    public void WriteTo(TextWriter output) => WriteColumns(output, lines.ConvertAll(static line => new[] { line.Label, line.Value }));
+
+    /// <summary>Rows of as many cells, each column as wide as its widest.</summary>
+    public static void WriteColumns(TextWriter output, IReadOnlyList<string[]> rows)
     {
-        int width = lines.Max(line => line.Label.Length) + 2;
-        foreach ((string label, string value) in lines)
-            output.WriteLine(label.PadRight(width) + value);
+        int[] widths = [.. Enumerable.Range(0, rows[0].Length).Select(column => rows.Max(row => row[column].Length) + 2)];
+        foreach (string[] row in rows)
+            output.WriteLine(string.Concat(row.Select((cell, column) => cell.PadRight(widths[column]))).TrimEnd());
     }
 
-    public static string Describe(NpyFile file) => $"{file.Path}, shape {Shape(file.Shape)}, {file.ElementType.TorchName()}";
+    /// <summary>The values of some labels in one line.</summary>
+    public string Line(params string[] labels) => string.Join("; ", lines.Where(line => labels.Contains(line.Label)).Select(line => line.Value));
+
+    public static string Describe(InputArray array) => $"{array.Name}, shape {Shape(array.Shape)}, {array.ElementType.TorchName()}";
 
     /// <summary>A shape or an index as Python prints it.</summary>
     public static string Shape(IReadOnlyList<long> lengths)

@@ -6,7 +6,7 @@ using NormLayers.IO;
 
 namespace NormLayers.Cli;
 
-/// <summary><c>normlayers run</c>: one layer, from a mapped .npy file straight into another.</summary>
+/// <summary><c>normlayers run</c>: one layer, from a mapped .npy file straight into another, and its gradients.</summary>
 internal static class RunCommand
 {
     public const string Example = """
@@ -16,23 +16,35 @@ internal static class RunCommand
             --weights examples/data/ppocr-v4-rec/parameters.safetensors --prefix layer_norm_43 \
             --output y.npy
 
+        Its gradients, and every file of a folder:
+          normlayers run "LayerNorm(120)" --input examples/data/ppocr-v4-rec/05_layer_x.npy --output y.npy \
+            --grad-output examples/data/ppocr-v4-rec/05_layer_y.npy --grad-dir gradients
+          normlayers run "LocalResponseNorm(5)" --input activations --output normalized
+
+        An array is FILE.npy, FILE.npz, FILE.npz:NAME, FILE.safetensors:NAME, or - for a .npy file on standard input or output.
         Parameter names: weight/bias (PyTorch), w_0/b_0 (Paddle), gamma/beta (Keras), scale/bias (Flax).
         Without --weights, --weight and --bias the layer has its initial parameters: ones and zeros.
+        Exit code: 0 done, 2 refused (of several files: one or more), 130 interrupted.
         """;
 
-    private sealed record Request(string Layer, string Input, string Output, string? Weights, string? Prefix, string? Weight, string? Bias, bool Force);
+    internal sealed record Request(
+        string Layer, string Input, string Output, string? Weights, string? Prefix, string? Weight, string? Bias,
+        string? GradOutput, string? GradDir, int Threads, bool Force);
 
     public static Command Create(CancellationToken cancellation)
     {
         Argument<string> layer = Inputs.Argument("LAYER", "The layer as PyTorch prints it, or the Python call: \"nn.GroupNorm(3, 6)\".");
-        Option<string> input = Inputs.Text("--input", "FILE.npy", "The input, float32 or float64; the layer computes in this type.", required: true);
-        Option<string> output = Inputs.Text("--output", "FILE.npy", "The result; the file appears whole or not at all.", required: true);
+        Option<string> input = Inputs.Text("--input", "ARRAY", "The input, float32 or float64; the layer computes in this type. A folder, or a pattern such as \"data/*.npy\", for several.", required: true);
+        Option<string> output = Inputs.Text("--output", "ARRAY", "The result; the file appears whole or not at all. A folder for several.", required: true);
         Option<string> weights = Inputs.Text("--weights", "FILE.safetensors", "The file that has the layer's parameters; not with --weight or --bias.");
         Option<string> prefix = Inputs.Text("--prefix", "NAME", "The layer's name in --weights: NAME.weight, NAME.bias. Without it: weight, bias.");
-        Option<string> weight = Inputs.Text("--weight", "FILE.npy", "The weight alone; without it ones.");
-        Option<string> bias = Inputs.Text("--bias", "FILE.npy", "The bias alone; without it zeros.");
-        var force = new Option<bool>("--force") { Description = "Replace --output if it exists." };
-        var command = new Command("run", "Applies a layer to a .npy file.") { layer, input, output, weights, prefix, weight, bias, force };
+        Option<string> weight = Inputs.Text("--weight", "ARRAY", "The weight alone; without it ones.");
+        Option<string> bias = Inputs.Text("--bias", "ARRAY", "The bias alone; without it zeros.");
+        Option<string> gradOutput = Inputs.Text("--grad-output", "ARRAY", "The gradient of the output, of the input's shape and type: runs the backward too.");
+        Option<string> gradDir = Inputs.Text("--grad-dir", "DIR", "Where the gradients go: grad_input.npy, and grad_NAME.npy of each parameter. Made if missing.");
+        Option<int> threads = Inputs.Threads();
+        var force = new Option<bool>("--force") { Description = "Replace outputs that exist." };
+        var command = new Command("run", "Applies a layer to arrays.") { layer, input, output, weights, prefix, weight, bias, gradOutput, gradDir, threads, force };
         command.SetAction(parsed => Run(
             new Request(
                 parsed.GetRequiredValue(layer),
@@ -42,52 +54,76 @@ internal static class RunCommand
                 parsed.GetValue(prefix),
                 parsed.GetValue(weight),
                 parsed.GetValue(bias),
+                parsed.GetValue(gradOutput),
+                parsed.GetValue(gradDir),
+                parsed.GetValue(threads),
                 parsed.GetValue(force)),
             parsed.InvocationConfiguration.Output,
+            parsed.InvocationConfiguration.Error,
             cancellation));
         return command;
     }
 
-    private static int Run(Request request, TextWriter output, CancellationToken cancellation)
+    private static int Run(Request request, TextWriter output, TextWriter error, CancellationToken cancellation)
     {
         if (request.Weights is not null && (request.Weight ?? request.Bias) is not null)
             throw new Refused($"--weights and {(request.Weight is null ? "--bias" : "--weight")} were both given; accepted is --weights, or --weight and --bias, or none.");
         if (request.Weights is null && request.Prefix is not null)
             throw new Refused($"--prefix '{request.Prefix}' was given without --weights; it names the layer within that file.");
-        RefuseOutput(request);
+        if (request.GradOutput is null != request.GradDir is null)
+            throw new Refused($"{(request.GradDir is null ? "--grad-output" : "--grad-dir")} was given without {(request.GradDir is null ? "--grad-dir" : "--grad-output")}; the backward needs both.");
+        RefuseStandardInputTwice(request);
 
-        using NpyFile input = NpyFile.Open(request.Input);
+        var layers = new Layers(request);
+        if (FileSet.Of(request.Input) is { } files)
+            return files.Run(request, one => RunOne(one, layers, cancellation), layers.Check, output, error, cancellation);
+        Report report = RunOne(request, layers, cancellation);
+        report.WriteTo(request.Output == InputArray.StandardStream ? error : output);
+        return Cli.Done;
+    }
+
+    private static Report RunOne(Request request, Layers layers, CancellationToken cancellation)
+    {
+        RefuseOutput(request, request.Output, "--output");
+        if (request.Output == InputArray.StandardStream && !Console.IsOutputRedirected)
+            throw new Refused("--output is -, and standard output is a terminal; a file or a pipe is needed.");
+        using InputArray input = InputArray.Open(request.Input);
         return input.ElementType switch
         {
-            ElementType.Float32 => Run<float>(request, input, output, cancellation),
-            ElementType.Float64 => Run<double>(request, input, output, cancellation),
-            _ => throw new Refused($"{request.Input}: the elements are {input.ElementType.TorchName()}; accepted are float32 and float64."),
+            ElementType.Float32 => RunOne<float>(request, layers, input, cancellation),
+            ElementType.Float64 => RunOne<double>(request, layers, input, cancellation),
+            _ => throw new Refused($"{input.Name}: the elements are {input.ElementType.TorchName()}; accepted are float32 and float64."),
         };
     }
 
-    private static int Run<T>(Request request, NpyFile input, TextWriter output, CancellationToken cancellation)
+    private static Report RunOne<T>(Request request, Layers layers, InputArray input, CancellationToken cancellation)
         where T : unmanaged, INumberBase<T>
     {
-        NormLayer<T> layer = Parse<T>(request.Layer);
-        string? source = LoadParameters(layer, request);
-        ReadOnlyTensorSpan<T> x = Elements<T>(input);
-        nint[] shape = input.Shape.Select(length => (nint)length).ToArray();
-        using NpyOutput<T> result = NpyFile.Create<T>(request.Output, shape, request.Force);
+        (NormLayer<T> layer, string? source) = layers.Of<T>();
+        nint[] shape = Array.ConvertAll(input.Shape, static length => (nint)length);
+        using Gradients<T>? gradients = request.GradOutput is null ? null : Gradients<T>.Open(request, layer, input);
+        ReadOnlyTensorSpan<T> x = input.Elements<T>();
+        using var result = new OutputArray<T>(request.Output, shape, input.Member, request.Force);
         TensorSpan<T> y = result.Tensor;
 
         Statistics before = Statistics.Of(x, cancellation);
         long started = Stopwatch.GetTimestamp();
         try
         {
-            layer.Forward(x, y);
+            if (gradients is null)
+                layer.Forward(x, y);
+            else
+                gradients.Forward(y);
         }
         catch (ArgumentException mismatch)
         {
-            throw Refused.Of(request.Input, mismatch);
+            throw Refused.Of(input.Name, mismatch);
         }
         TimeSpan time = Stopwatch.GetElapsedTime(started);
         Statistics after = Statistics.Of<T>(y, cancellation);
+        gradients?.Backward();
         cancellation.ThrowIfCancellationRequested();
+        gradients?.Write(request.Force);
         result.Commit();
 
         var report = new Report();
@@ -100,9 +136,10 @@ internal static class RunCommand
             report.Add("after", after.ToString());
         }
         report.Add("speed", $"{Report.Count(input.ElementCount)} elements in {Report.Time(time)}, {Report.Large(input.ElementCount / time.TotalSeconds)} per second");
-        report.Add("output", request.Output);
-        report.WriteTo(output);
-        return Cli.Done;
+        report.Add("output", request.Output == InputArray.StandardStream ? "standard output" : request.Output);
+        if (gradients is not null)
+            report.Add("gradients", string.Join(", ", gradients.Paths));
+        return report;
     }
 
     private static NormLayer<T> Parse<T>(string text)
@@ -131,32 +168,55 @@ internal static class RunCommand
         return sources.Count == 0 ? null : string.Join(", ", sources);
     }
 
-    private static ReadOnlyTensorSpan<T> Elements<T>(NpyFile input)
-        where T : unmanaged
+    /// <summary>Refuses an output that is an input, even with --force, and one that exists, without.</summary>
+    internal static void RefuseOutput(Request request, string output, string option)
     {
-        try
+        if (output == InputArray.StandardStream)
+            return;
+        string path = InputArray.Split(output).Path;
+        string target = Target(path);
+        foreach ((string other, string? input) in InputsOf(request))
         {
-            return input.View<T>();
+            if (input is not null && string.Equals(Target(InputArray.Split(input).Path), target, OperatingSystem.IsLinux() ? StringComparison.Ordinal : StringComparison.OrdinalIgnoreCase))
+                throw new Refused($"{output}: {option} is the same file as {other}; another name is needed, with or without --force.");
         }
-        catch (InvalidOperationException)
-        {
-            // The other byte order, or unaligned elements: these need a copy.
-            return Inputs.Copy(input.Read<T>);
-        }
+        if (!request.Force && File.Exists(path))
+            throw new Refused($"{path}: exists already; pass --force to replace it.");
     }
 
-    private static void RefuseOutput(Request request)
+    private static void RefuseStandardInputTwice(Request request)
     {
-        string output = Target(request.Output);
-        foreach ((string option, string? path) in new[] { ("--input", request.Input), ("--weights", request.Weights), ("--weight", request.Weight), ("--bias", request.Bias) })
-        {
-            if (path is not null && string.Equals(Target(path), output, OperatingSystem.IsLinux() ? StringComparison.Ordinal : StringComparison.OrdinalIgnoreCase))
-                throw new Refused($"{request.Output}: --output is the same file as {option}; another name is needed, with or without --force.");
-        }
-        if (!request.Force && File.Exists(request.Output))
-            throw new Refused($"{request.Output}: exists already; pass --force to replace it.");
+        string[] options = [.. InputsOf(request).Where(input => input.Path == InputArray.StandardStream).Select(input => input.Option)];
+        if (options.Length > 1)
+            throw new Refused($"{string.Join(" and ", options)} are all -; standard input is one array.");
     }
+
+    private static (string Option, string? Path)[] InputsOf(Request request) =>
+    [
+        ("--input", request.Input), ("--weights", request.Weights), ("--weight", request.Weight), ("--bias", request.Bias), ("--grad-output", request.GradOutput),
+    ];
 
     private static string Target(string path)
         => File.Exists(path) && File.ResolveLinkTarget(path, returnFinalTarget: true) is { } target ? target.FullName : Path.GetFullPath(path);
+
+    /// <summary>The layer with its parameters, in the type of the input: each made once, whatever the number of inputs.</summary>
+    private sealed class Layers(Request request)
+    {
+        private readonly Dictionary<Type, (NormLayer Layer, string? Source)> made = [];
+
+        /// <summary>Refuses a layer or parameters that are no good before any input is read.</summary>
+        public void Check() => Of<float>();
+
+        public (NormLayer<T> Layer, string? Source) Of<T>()
+            where T : unmanaged
+        {
+            if (!made.TryGetValue(typeof(T), out (NormLayer Layer, string? Source) known))
+            {
+                NormLayer<T> layer = Parse<T>(request.Layer);
+                layer.MaxThreads = request.Threads;
+                made.Add(typeof(T), known = (layer, LoadParameters(layer, request)));
+            }
+            return ((NormLayer<T>)known.Layer, known.Source);
+        }
+    }
 }

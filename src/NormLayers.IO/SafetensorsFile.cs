@@ -139,7 +139,7 @@ public sealed unsafe class SafetensorsFile : IDisposable
     /// <summary>Unmaps the file. Views of it must not be read any more.</summary>
     public void Dispose() => file.Dispose();
 
-    private StoredTensor Stored(string name)
+    internal StoredTensor Stored(string name)
     {
         byte* data = file.Start + header.DataOffset;
         TensorInfo info = Info(name);

@@ -2,10 +2,18 @@ using System.Numerics.Tensors;
 
 namespace NormLayers.IO;
 
-/// <summary>A checked tensor inside a mapped file: shape, type and bytes are known to lie within the mapping.</summary>
+/// <summary>A checked tensor inside a file: shape, type and bytes are known to lie within its memory.</summary>
 internal readonly unsafe struct StoredTensor(
     string where, byte* data, ElementType type, nint[] shape, long count, bool fortranOrder, bool foreignByteOrder)
 {
+    public ElementType Type => type;
+
+    public ReadOnlySpan<nint> Shape => shape;
+
+    public long Count => count;
+
+    public bool FortranOrder => fortranOrder;
+
     public Tensor<T> Read<T>()
         where T : unmanaged
     {

@@ -53,12 +53,21 @@ public sealed class CliProcessTests : Sandbox
     public void Version_IsThePackages()
         => Assert.Equal("0.1.0", Succeed("--version").Output.Trim());
 
-    private static Result Start(params string[] args)
+    internal static Process StartProcess(bool redirectInput, params string[] args)
     {
         // The runtime that runs the tests, as the tests' own process is not the dotnet host.
         string dotnet = Path.GetFullPath(Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "..", "..", "..", OperatingSystem.IsWindows() ? "dotnet.exe" : "dotnet"));
-        var start = new ProcessStartInfo(dotnet, [typeof(Cli.Cli).Assembly.Location, .. args]) { RedirectStandardOutput = true, RedirectStandardError = true };
-        using Process process = Process.Start(start)!;
+        return Process.Start(new ProcessStartInfo(dotnet, [typeof(Cli.Cli).Assembly.Location, .. args])
+        {
+            RedirectStandardInput = redirectInput,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        })!;
+    }
+
+    private static Result Start(params string[] args)
+    {
+        using Process process = StartProcess(redirectInput: false, args);
         Task<string> error = process.StandardError.ReadToEndAsync();
         string output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
