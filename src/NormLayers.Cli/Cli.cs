@@ -23,7 +23,9 @@ internal static class Cli
             --output y.npy
           normlayers compare y.npy examples/data/ppocr-v4-rec/05_layer_y.npy --atol 1e-6
 
-        Exit code: 0 done, 1 compared and different, 2 refused.
+          normlayers explain "GroupNorm(3, 6)" --shape 20,6,10,10
+
+        Exit code: 0 done, 1 compared and different, 2 refused, 70 a bug, 130 interrupted.
         """;
 
     public static int Run(string[] args, TextWriter output, TextWriter error, CancellationToken cancellation = default)
@@ -64,10 +66,11 @@ internal static class Cli
 
     private static RootCommand Root(CancellationToken cancellation)
     {
-        var root = new RootCommand("Runs PyTorch's normalization layers on .npy files, and compares .npy files.")
+        var root = new RootCommand("Runs and explains PyTorch's normalization layers, and compares arrays.")
         {
             RunCommand.Create(cancellation),
             CompareCommand.Create(cancellation),
+            ExplainCommand.Create(),
         };
         root.HelpName = "normlayers";
         foreach (Option option in root.Options)
@@ -107,7 +110,7 @@ internal static class Cli
         if (command is RootCommand && parsed.Tokens.All(token => token.Type == TokenType.Argument))
         {
             string got = parsed.UnmatchedTokens.Count == 0 ? "no command was given" : $"unknown command '{parsed.UnmatchedTokens[0]}'";
-            return $"{got}; accepted are {string.Join(" and ", command.Subcommands.Select(known => known.Name))}; {hint}";
+            return $"{got}; accepted are {string.Join(", ", command.Subcommands.Select(known => known.Name))}; {hint}";
         }
         return $"{parsed.Errors[0].Message.TrimEnd('.')}; {hint}";
     }
@@ -123,6 +126,7 @@ internal static class Cli
             {
                 "run" => RunCommand.Example,
                 "compare" => CompareCommand.Example,
+                "explain" => ExplainCommand.Example,
                 _ => Example,
             });
             return code;

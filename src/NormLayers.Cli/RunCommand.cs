@@ -142,7 +142,7 @@ internal static class RunCommand
         return report;
     }
 
-    private static NormLayer<T> Parse<T>(string text)
+    internal static NormLayer<T> Parse<T>(string text)
         where T : unmanaged
     {
         try

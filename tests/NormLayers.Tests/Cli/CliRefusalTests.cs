@@ -153,8 +153,8 @@ public sealed class CliRefusalTests : Sandbox
         => Assert.EndsWith(reason, RefuseRun(layer, option, Npy("p.npy", [4], 1f, 2, 3, 4)), StringComparison.Ordinal);
 
     [Theory]
-    [InlineData("no command was given; accepted are run and compare; see normlayers --help")]
-    [InlineData("unknown command 'rum'; accepted are run and compare; see normlayers --help", "rum")]
+    [InlineData("no command was given; accepted are run, compare, explain; see normlayers --help")]
+    [InlineData("unknown command 'rum'; accepted are run, compare, explain; see normlayers --help", "rum")]
     [InlineData("unknown option '--foo'; accepted are --help, --version; see normlayers --help", "--foo")]
     [InlineData("unknown option '--inptu'; accepted are --input, --output, --weights, --prefix, --weight, --bias, --grad-output, --grad-dir, --threads, --force; see normlayers run --help", "run", "LayerNorm(4)", "--inptu", "x.npy")]
     [InlineData("unknown option '--inptu'; accepted are --input, --output, --weights, --prefix, --weight, --bias, --grad-output, --grad-dir, --threads, --force; see normlayers run --help", "run", "--inptu", "x.npy")]

@@ -1,0 +1,141 @@
+using System.Globalization;
+
+namespace NormLayers.Cli;
+
+/// <summary>What a layer does to an input of a shape: which elements share statistics, and what computes the same elsewhere.</summary>
+internal sealed record Explanation
+{
+    /// <summary>The formula, in the words of the layer's documentation.</summary>
+    public required string Formula { get; init; }
+
+    /// <summary>Which elements share statistics, in words.</summary>
+    public required string Together { get; init; }
+
+    /// <summary>What they share.</summary>
+    public required string Statistics { get; init; }
+
+    /// <summary>Weight and bias, in words.</summary>
+    public required string Affine { get; init; }
+
+    /// <summary>The function of <c>torch.nn.functional</c>.</summary>
+    public required string TorchFunction { get; init; }
+
+    /// <summary>The ONNX operator, its opset and attributes, and where it differs.</summary>
+    public required string Onnx { get; init; }
+
+    /// <summary>The names of the dimensions.</summary>
+    public required string[] Dimensions { get; init; }
+
+    /// <summary>How long in each dimension the box of elements is that share statistics.</summary>
+    public required long[] Group { get; init; }
+
+    /// <summary>Where in its window the normalized channel is; null where a whole group is normalized by the same statistics.</summary>
+    public long? Center { get; init; }
+
+    /// <summary>What a layer does, one entry for each kind.</summary>
+    public static Explanation Of(NormLayer<float> layer, long[] shape) => layer switch
+    {
+        LayerNorm<float> norm => OfRows(norm, norm.NormalizedShape.Length, shape) with
+        {
+            Formula = "y = (x - E[x]) / sqrt(Var[x] + eps) * weight + bias",
+            Statistics = $"mean and biased variance, eps {Number(norm.Eps)} under the root",
+            TorchFunction = "layer_norm",
+            Onnx = $"LayerNormalization (opset 17): axis={-norm.NormalizedShape.Length}, epsilon={Number(norm.Eps)}; Scale = weight, B = bias",
+        },
+        GroupNorm<float> norm => OfChannels(norm, shape[1] / norm.NumGroups, $"each sample's groups of {Count(shape[1] / (long)norm.NumGroups, "channel")}", shape) with
+        {
+            Formula = "y = (x - E[x]) / sqrt(Var[x] + eps) * weight[c] + bias[c]",
+            Statistics = $"mean and biased variance, eps {Number(norm.Eps)} under the root",
+            TorchFunction = "group_norm",
+            Onnx = $"GroupNormalization (opset 21): num_groups={norm.NumGroups}, epsilon={Number(norm.Eps)}; scale = weight, bias = bias (opset 18 has one of each per group instead)",
+        },
+        LocalResponseNorm<float> norm => OfWindow(norm.Size, shape) with
+        {
+            Formula = "y[c] = x[c] / (k + alpha / size * sum of x[j]^2)^beta, j in the window of c",
+            Statistics = $"sum of squares; alpha {Number(norm.Alpha)}, beta {Number(norm.Beta)}, k {Number(norm.K)}",
+            TorchFunction = "local_response_norm",
+            Onnx = OnnxLrn(norm.Size, norm.Alpha, norm.Beta, norm.K),
+        },
+        _ => throw new InvalidOperationException($"{layer.Name} has no explanation."),
+    };
+
+    /// <summary>The number of groups, or of windows.</summary>
+    public long Groups(long[] shape)
+    {
+        long groups = 1;
+        for (int i = 0; i < shape.Length; i++)
+            groups *= Center is null ? shape[i] / Group[i] : shape[i];
+        return groups;
+    }
+
+    public static string Count(long count, string singular) => count == 1 ? $"1 {singular}" : $"{Report.Count(count)} {singular}s";
+
+    /// <summary>Statistics over the last dimensions.</summary>
+    private static Explanation OfRows(NormLayer<float> layer, int dimensions, long[] shape)
+    {
+        int leading = shape.Length - dimensions;
+        long[] group = [.. shape.Select((length, i) => i < leading ? 1 : length)];
+        string last = dimensions == 1 ? $"the last dimension, of {Count(shape[^1], "element")}," : $"the last {dimensions} dimensions, {Report.Shape(shape[leading..])},";
+        return Empty with
+        {
+            Together = leading == 0 ? "the whole input" : $"{last} at each place of the dimensions before",
+            Affine = Describe(layer, "element of a group"),
+            Dimensions = RowDimensions(shape.Length, dimensions),
+            Group = group,
+        };
+    }
+
+    /// <summary>Statistics over some channels of one sample, with all their positions.</summary>
+    private static Explanation OfChannels(NormLayer<float> layer, long channels, string each, long[] shape) => Empty with
+    {
+        Together = shape.Length == 2 ? each : $"{each}, with all their positions",
+        Affine = Describe(layer, "channel"),
+        Dimensions = ChannelDimensions(shape.Length),
+        Group = [.. shape.Select((length, i) => i == 0 ? 1 : i == 1 ? channels : length)],
+    };
+
+    /// <summary>Statistics over a window of channels at one position.</summary>
+    private static Explanation OfWindow(long size, long[] shape) => Empty with
+    {
+        Together = $"around each element, the window from channel c - {size / 2} to c + {(size - 1) / 2} at its position; what is outside counts as zero",
+        Affine = "none",
+        Dimensions = ChannelDimensions(shape.Length),
+        Group = [.. shape.Select((length, i) => i == 1 ? Math.Min(size, length) : 1)],
+        Center = Math.Min(size / 2, shape[1] - 1),
+    };
+
+    private static string OnnxLrn(long size, double alpha, double beta, double k)
+        => $"LRN (opset 13): size={size}, alpha={Number(alpha)}, beta={Number(beta)}, bias={Number(k)}"
+            + (size % 2 == 1 ? "" : $"; not the same: of an even size ONNX takes the window from c - {(size - 1) / 2} to c + {size / 2}");
+
+    private static string Describe(NormLayer<float> layer, string per) => layer.Parameters.Count == 0
+        ? "none"
+        : $"{string.Join(" and ", layer.Parameters.Select(parameter => parameter.Name))}, one value per {per}: {Count(layer.Parameters.Sum(parameter => (long)parameter.Value.FlattenedLength), "parameter")}";
+
+    private static string[] ChannelDimensions(int rank) => ["N", "C", .. rank switch
+    {
+        2 => (string[])[],
+        3 => ["L"],
+        4 => ["H", "W"],
+        5 => ["D", "H", "W"],
+        _ => Enumerable.Range(2, rank - 2).Select(i => $"d{i}"),
+    }];
+
+    /// <summary>The names that the dimensions have where such a layer is used: images as (N, C, H, W), text as (N, L, E).</summary>
+    private static string[] RowDimensions(int rank, int normalized) => (rank, normalized) switch
+    {
+        (1, _) => ["E"],
+        (2, 1) => ["N", "E"],
+        (3, 1) => ["N", "L", "E"],
+        ( >= 3, _) when normalized == rank - 1 => ChannelDimensions(rank),
+        _ => [.. Enumerable.Range(0, rank).Select(i => $"d{i}")],
+    };
+
+    private static string Number(double value) => value.ToString("r", CultureInfo.InvariantCulture);
+
+    // What the entries fill in.
+    private static readonly Explanation Empty = new()
+    {
+        Formula = "", Together = "", Statistics = "", Affine = "", TorchFunction = "", Onnx = "", Dimensions = [], Group = [],
+    };
+}
