@@ -70,6 +70,8 @@ internal static class Cli
         {
             RunCommand.Create(cancellation),
             CompareCommand.Create(cancellation),
+            InspectCommand.Create(cancellation),
+            ExportCommand.Create(),
             ExplainCommand.Create(),
         };
         root.HelpName = "normlayers";
@@ -127,6 +129,8 @@ internal static class Cli
                 "run" => RunCommand.Example,
                 "compare" => CompareCommand.Example,
                 "explain" => ExplainCommand.Example,
+                "inspect" => InspectCommand.Example,
+                "export" => ExportCommand.Example,
                 _ => Example,
             });
             return code;

@@ -6,6 +6,6 @@ internal sealed class Refused(string message) : Exception(message)
     public static Refused Of(string subject, Exception cause) => new($"{subject}: {Text(cause)}");
 
     /// <summary>A library's message without the name of its C# parameter, which means nothing on a command line.</summary>
-    private static string Text(Exception cause)
+    public static string Text(Exception cause)
         => cause is ArgumentException { ParamName: { } name } ? cause.Message.Replace($" (Parameter '{name}')", "", StringComparison.Ordinal) : cause.Message;
 }

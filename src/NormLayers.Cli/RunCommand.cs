@@ -29,11 +29,11 @@ internal static class RunCommand
 
     internal sealed record Request(
         string Layer, string Input, string Output, string? Weights, string? Prefix, string? Weight, string? Bias,
-        string? GradOutput, string? GradDir, int Threads, bool Force);
+        string? GradOutput, string? GradDir, int Threads, bool Force, ModelSource? Model);
 
     public static Command Create(CancellationToken cancellation)
     {
-        Argument<string> layer = Inputs.Argument("LAYER", "The layer as PyTorch prints it, or the Python call: \"nn.GroupNorm(3, 6)\".");
+        Argument<string> layer = Inputs.Argument("LAYER", "The layer as PyTorch prints it, the Python call: \"nn.GroupNorm(3, 6)\", or a model that has it: FILE.onnx, FILE.safetensors.");
         Option<string> input = Inputs.Text("--input", "ARRAY", "The input, float32 or float64; the layer computes in this type. A folder, or a pattern such as \"data/*.npy\", for several.", required: true);
         Option<string> output = Inputs.Text("--output", "ARRAY", "The result; the file appears whole or not at all. A folder for several.", required: true);
         Option<string> weights = Inputs.Text("--weights", "FILE.safetensors", "The file that has the layer's parameters; not with --weight or --bias.");
@@ -44,7 +44,9 @@ internal static class RunCommand
         Option<string> gradDir = Inputs.Text("--grad-dir", "DIR", "Where the gradients go: grad_input.npy, and grad_NAME.npy of each parameter. Made if missing.");
         Option<int> threads = Inputs.Threads();
         var force = new Option<bool>("--force") { Description = "Replace outputs that exist." };
+        var model = new ModelSource.Options();
         var command = new Command("run", "Applies a layer to arrays.") { layer, input, output, weights, prefix, weight, bias, gradOutput, gradDir, threads, force };
+        model.AddTo(command);
         command.SetAction(parsed => Run(
             new Request(
                 parsed.GetRequiredValue(layer),
@@ -57,7 +59,8 @@ internal static class RunCommand
                 parsed.GetValue(gradOutput),
                 parsed.GetValue(gradDir),
                 parsed.GetValue(threads),
-                parsed.GetValue(force)),
+                parsed.GetValue(force),
+                model.Of(parsed.GetRequiredValue(layer), parsed)),
             parsed.InvocationConfiguration.Output,
             parsed.InvocationConfiguration.Error,
             cancellation));
@@ -68,6 +71,8 @@ internal static class RunCommand
     {
         if (request.Weights is not null && (request.Weight ?? request.Bias) is not null)
             throw new Refused($"--weights and {(request.Weight is null ? "--bias" : "--weight")} were both given; accepted is --weights, or --weight and --bias, or none.");
+        if (request.Model is not null && (request.Weights ?? request.Weight ?? request.Bias) is not null)
+            throw new Refused($"{(request.Weights is not null ? "--weights" : request.Weight is not null ? "--weight" : "--bias")} was given, and LAYER '{request.Layer}' is a model with weights of its own; accepted is one of them.");
         if (request.Weights is null && request.Prefix is not null)
             throw new Refused($"--prefix '{request.Prefix}' was given without --weights; it names the layer within that file.");
         if (request.GradOutput is null != request.GradDir is null)
@@ -99,9 +104,11 @@ internal static class RunCommand
     private static Report RunOne<T>(Request request, Layers layers, InputArray input, CancellationToken cancellation)
         where T : unmanaged, INumberBase<T>
     {
-        (NormLayer<T> layer, string? source) = layers.Of<T>();
         nint[] shape = Array.ConvertAll(input.Shape, static length => (nint)length);
-        using Gradients<T>? gradients = request.GradOutput is null ? null : Gradients<T>.Open(request, layer, input);
+        (NormLayer<T>? layer, string kind, string? source) = layers.Of<T>(shape);
+        if (layer is null && request.GradOutput is not null)
+            throw new Refused($"--grad-output was given, and {source} is a {kind}, which has no backward here; accepted are layers of PyTorch's.");
+        using Gradients<T>? gradients = request.GradOutput is null ? null : Gradients<T>.Open(request, layer!, input);
         ReadOnlyTensorSpan<T> x = input.Elements<T>();
         using var result = new OutputArray<T>(request.Output, shape, input.Member, request.Force);
         TensorSpan<T> y = result.Tensor;
@@ -110,10 +117,12 @@ internal static class RunCommand
         long started = Stopwatch.GetTimestamp();
         try
         {
-            if (gradients is null)
+            if (gradients is not null)
+                gradients.Forward(y);
+            else if (layer is not null)
                 layer.Forward(x, y);
             else
-                gradients.Forward(y);
+                request.Model!.Run(input, y);
         }
         catch (ArgumentException mismatch)
         {
@@ -127,9 +136,9 @@ internal static class RunCommand
         result.Commit();
 
         var report = new Report();
-        report.Add("layer", layer.ToString());
+        report.Add("layer", layer?.ToString() ?? kind);
         report.Add("input", Report.Describe(input));
-        report.Add("parameters", source ?? (layer.Parameters.Count == 0 ? "none" : "initial"));
+        report.Add("parameters", source ?? (layer!.Parameters.Count == 0 ? "none" : "initial"));
         if (input.ElementCount > 0)
         {
             report.Add("before", before.ToString());
@@ -174,10 +183,9 @@ internal static class RunCommand
         if (output == InputArray.StandardStream)
             return;
         string path = InputArray.Split(output).Path;
-        string target = Target(path);
         foreach ((string other, string? input) in InputsOf(request))
         {
-            if (input is not null && string.Equals(Target(InputArray.Split(input).Path), target, OperatingSystem.IsLinux() ? StringComparison.Ordinal : StringComparison.OrdinalIgnoreCase))
+            if (input is not null && IsSameFile(InputArray.Split(input).Path, path))
                 throw new Refused($"{output}: {option} is the same file as {other}; another name is needed, with or without --force.");
         }
         if (!request.Force && File.Exists(path))
@@ -194,7 +202,11 @@ internal static class RunCommand
     private static (string Option, string? Path)[] InputsOf(Request request) =>
     [
         ("--input", request.Input), ("--weights", request.Weights), ("--weight", request.Weight), ("--bias", request.Bias), ("--grad-output", request.GradOutput),
+        .. request.Model?.Paths.Select(path => ("LAYER or --value", (string?)path)) ?? [],
     ];
+
+    internal static bool IsSameFile(string path, string other)
+        => string.Equals(Target(path), Target(other), OperatingSystem.IsLinux() ? StringComparison.Ordinal : StringComparison.OrdinalIgnoreCase);
 
     private static string Target(string path)
         => File.Exists(path) && File.ResolveLinkTarget(path, returnFinalTarget: true) is { } target ? target.FullName : Path.GetFullPath(path);
@@ -205,18 +217,25 @@ internal static class RunCommand
         private readonly Dictionary<Type, (NormLayer Layer, string? Source)> made = [];
 
         /// <summary>Refuses a layer or parameters that are no good before any input is read.</summary>
-        public void Check() => Of<float>();
+        public void Check() => Of<float>([]);
 
-        public (NormLayer<T> Layer, string? Source) Of<T>()
+        /// <summary>The layer for inputs of a shape, which a model file may leave open; null, with what it is, for a node that is no layer.</summary>
+        public (NormLayer<T>? Layer, string Kind, string? Source) Of<T>(ReadOnlySpan<nint> shape)
             where T : unmanaged
         {
+            if (request.Model is not null)
+            {
+                (NormLayer<T>? found, string kind, string source) = request.Model.Make<T>(shape);
+                found?.MaxThreads = request.Threads;
+                return (found, kind, source);
+            }
             if (!made.TryGetValue(typeof(T), out (NormLayer Layer, string? Source) known))
             {
                 NormLayer<T> layer = Parse<T>(request.Layer);
                 layer.MaxThreads = request.Threads;
                 made.Add(typeof(T), known = (layer, LoadParameters(layer, request)));
             }
-            return ((NormLayer<T>)known.Layer, known.Source);
+            return ((NormLayer<T>)known.Layer, known.Layer.ToString()!, known.Source);
         }
     }
 }

@@ -34,13 +34,20 @@ public sealed partial class CheckpointLayer : ModelLayer
     public override string? Text => Types is ["LayerNorm"] ? Describe("LayerNorm", DefaultEps!.Value, null, null) : null;
 
     /// <inheritdoc/>
-    public override string? Unknown => (Types, Types[0]) switch
+    public override string? Unknown
     {
-        ({ Count: > 1 }, _) => $"which of {string.Join(", ", Types)} it is, and its eps{(Types.Contains("GroupNorm") ? ", and a GroupNorm's number of groups" : "")}",
-        (_, "GroupNorm") => "the number of groups, and eps",
-        (_, "BatchNorm" or "InstanceNorm") => "1d, 2d or 3d, which the input's dimensions tell, and eps",
-        _ => "eps",
-    };
+        get
+        {
+            string eps = DefaultEps is { } standard ? $"eps ({Framework}'s default is {Python(standard)})" : "eps";
+            return Types switch
+            {
+                { Count: > 1 } => $"which of {string.Join(", ", Types)} it is, and {eps}{(Types.Contains("GroupNorm") ? ", and a GroupNorm's number of groups" : "")}",
+                ["GroupNorm"] => $"the number of groups, and {eps}",
+                ["BatchNorm"] or ["InstanceNorm"] => $"1d, 2d or 3d, which the input's dimensions tell, and {eps}",
+                _ => eps,
+            };
+        }
+    }
 
     /// <summary>Makes the layer with its parameters, in evaluation mode.</summary>
     /// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>

@@ -1,0 +1,199 @@
+using System.CommandLine;
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using NormLayers.IO;
+using Spectre.Console;
+
+namespace NormLayers.Cli;
+
+/// <summary><c>normlayers inspect</c>: the normalization layers of a model file, and what is wrong with them.</summary>
+internal static class InspectCommand
+{
+    public const string Example = """
+        Example:
+          normlayers inspect examples/data/ppocr-v4-rec/parameters.safetensors
+          normlayers inspect model.onnx --json
+
+        A line for each parameter: range, mean, how many are below 1e-6 in magnitude, how many are NaN or infinite.
+        What a file does not tell (LayerNorm or RMSNorm, the number of groups, eps) is said to be unknown.
+        Exit code: 0 done, whatever is wrong with the layers; 2 refused.
+        """;
+
+    // A pipe has no width; a terminal's own is taken.
+    private const int PipeWidth = 240;
+
+    private sealed record Found(ModelLayer Layer, IReadOnlyList<(ModelParameter Parameter, ParameterStatistics Statistics)> Parameters, IReadOnlyList<string> Problems);
+
+    public static Command Create(CancellationToken cancellation)
+    {
+        Argument<string> file = Inputs.Argument("FILE", "A model: FILE.onnx or FILE.safetensors.");
+        var json = new Option<bool>("--json") { Description = "Writes JSON instead of a table." };
+        var command = new Command("inspect", "Lists the normalization layers of a model file.") { file, json };
+        command.SetAction(parsed => Run(parsed.GetRequiredValue(file), parsed.GetValue(json), parsed.InvocationConfiguration.Output, cancellation));
+        return command;
+    }
+
+    private static int Run(string path, bool json, TextWriter output, CancellationToken cancellation)
+    {
+        if (InputArray.HasExtension(path, ".onnx"))
+        {
+            OnnxModel model = OnnxModel.Load(path);
+            string format = $"ONNX, opset {model.OpsetVersion}" + (model.Producer.Length == 0 ? "" : $", made by {Printable(model.Producer)}");
+            Write(path, format, Read(model.NormalizationNodes, cancellation), json, output);
+        }
+        else if (InputArray.HasExtension(path, ".safetensors"))
+        {
+            using Checkpoint checkpoint = Checkpoint.Open(path);
+            Write(path, "safetensors", Read(checkpoint.Layers, cancellation), json, output);
+        }
+        else
+        {
+            throw new Refused($"{path}: is neither .onnx nor .safetensors; accepted are these two.");
+        }
+        return Cli.Done;
+    }
+
+    private static List<Found> Read(IEnumerable<ModelLayer> layers, CancellationToken cancellation)
+    {
+        var found = new List<Found>();
+        foreach (ModelLayer layer in layers)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            var parameters = layer.Parameters.Select(parameter => (parameter, parameter.ReadStatistics())).ToList();
+            found.Add(new Found(layer, parameters, ModelLayer.FindProblems(parameters)));
+        }
+        return found;
+    }
+
+    private static void Write(string path, string format, List<Found> layers, bool json, TextWriter output)
+    {
+        if (json)
+            WriteJson(path, format, layers, output);
+        else
+            WriteTable(path, format, layers, output);
+    }
+
+    private static void WriteTable(string path, string format, List<Found> layers, TextWriter output)
+    {
+        int wrong = layers.Count(found => found.Problems.Count > 0);
+        output.WriteLine($"{path}: {format}, {layers.Count} normalization {(layers.Count == 1 ? "layer" : "layers")}{(wrong == 0 ? "" : $", {wrong} with something wrong")}");
+        foreach (IGrouping<string, Found> kind in layers.GroupBy(found => found.Layer.Kind))
+            output.WriteLine($"{kind.Count(),6} {Printable(kind.Key)}");
+        if (layers.Count == 0)
+            return;
+
+        IAnsiConsole console = AnsiConsole.Console;
+        if (!ReferenceEquals(output, Console.Out) || Console.IsOutputRedirected)
+        {
+            console = AnsiConsole.Create(new AnsiConsoleSettings { Ansi = AnsiSupport.No, ColorSystem = ColorSystemSupport.NoColors, Out = new AnsiConsoleOutput(output) });
+            console.Profile.Width = PipeWidth;
+        }
+        var table = new Table { Border = TableBorder.Simple };
+        table.AddColumns("name and layer", "parameter", "shape", "type", "range", "mean", "near zero", "not finite");
+        foreach (Found found in layers)
+        {
+            var heading = new List<string> { found.Layer.Name, found.Layer.Text ?? found.Layer.Kind };
+            if (found.Layer.Unknown is { } unknown)
+                heading.Add($"not in the file: {unknown}");
+            heading.AddRange(found.Problems.Select(problem => $"wrong: {problem}"));
+            string[][] parameters = [.. found.Parameters.Select(Cells)];
+            for (int i = 0; i < Math.Max(heading.Count, parameters.Length); i++)
+            {
+                string[] cells = i < parameters.Length ? parameters[i] : ["", "", "", "", "", "", ""];
+                string text = i < heading.Count ? (i == 0 ? "" : "  ") + Printable(heading[i]) : "";
+                Style? style = text.StartsWith("  wrong: ", StringComparison.Ordinal) ? new Style(Color.Red) : null;
+                table.AddRow([new Text(text, style), .. cells.Select(cell => new Text(cell))]);
+            }
+        }
+        console.Write(table);
+    }
+
+    private static string[] Cells((ModelParameter Parameter, ParameterStatistics Statistics) of)
+    {
+        (ModelParameter parameter, ParameterStatistics statistics) = of;
+        return
+        [
+            parameter.Role,
+            Report.Shape(parameter.Shape),
+            Printable(parameter.TypeName),
+            double.IsNaN(statistics.Min) || statistics.Count == 0 ? "" : $"{Report.Number(statistics.Min)} to {Report.Number(statistics.Max)}",
+            double.IsNaN(statistics.Mean) || statistics.Count == 0 ? "" : Report.Number(statistics.Mean),
+            Report.Count(statistics.NearZero),
+            Report.Count(statistics.NonFinite),
+        ];
+    }
+
+    private static void WriteJson(string path, string format, List<Found> layers, TextWriter output)
+    {
+        using var buffer = new MemoryStream();
+        using (var json = new Utf8JsonWriter(buffer, new JsonWriterOptions { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+        {
+            json.WriteStartObject();
+            json.WriteString("file", path);
+            json.WriteString("format", format);
+            json.WriteStartArray("layers");
+            foreach (Found found in layers)
+                WriteLayer(json, found);
+            json.WriteEndArray();
+            json.WriteEndObject();
+        }
+        output.WriteLine(System.Text.Encoding.UTF8.GetString(buffer.GetBuffer(), 0, (int)buffer.Length));
+    }
+
+    private static void WriteLayer(Utf8JsonWriter json, Found found)
+    {
+        json.WriteStartObject();
+        json.WriteString("name", found.Layer.Name);
+        json.WriteString("kind", found.Layer.Kind);
+        json.WriteString("layer", found.Layer.Text);
+        json.WriteString("unknown", found.Layer.Unknown);
+        if (found.Layer is OnnxNormalization node)
+        {
+            json.WriteString("operator", node.Operator);
+            json.WriteBoolean("written_out", node.IsWrittenOut);
+            WriteStrings(json, "inputs", node.Inputs);
+            WriteStrings(json, "outputs", node.Outputs);
+        }
+        json.WriteStartArray("parameters");
+        foreach ((ModelParameter parameter, ParameterStatistics statistics) in found.Parameters)
+        {
+            json.WriteStartObject();
+            json.WriteString("role", parameter.Role);
+            json.WriteString("name", parameter.Name);
+            json.WriteStartArray("shape");
+            foreach (long length in parameter.Shape)
+                json.WriteNumberValue(length);
+            json.WriteEndArray();
+            json.WriteString("type", parameter.TypeName);
+            bool any = statistics.Count > statistics.NonFinite;
+            WriteNumber(json, "min", statistics.Min, any);
+            WriteNumber(json, "max", statistics.Max, any);
+            WriteNumber(json, "mean", statistics.Mean, any);
+            json.WriteNumber("near_zero", statistics.NearZero);
+            json.WriteNumber("non_finite", statistics.NonFinite);
+            json.WriteEndObject();
+        }
+        json.WriteEndArray();
+        WriteStrings(json, "problems", found.Problems);
+        json.WriteEndObject();
+    }
+
+    private static void WriteStrings(Utf8JsonWriter json, string name, IEnumerable<string> texts)
+    {
+        json.WriteStartArray(name);
+        foreach (string text in texts)
+            json.WriteStringValue(text);
+        json.WriteEndArray();
+    }
+
+    private static void WriteNumber(Utf8JsonWriter json, string name, double value, bool any)
+    {
+        if (any)
+            json.WriteNumber(name, value);
+        else
+            json.WriteNull(name);
+    }
+
+    /// <summary>Text out of a file, so that neither its length nor its control characters reach a terminal.</summary>
+    private static string Printable(string text) => Refusal.Quote(text)[1..^1];
+}
