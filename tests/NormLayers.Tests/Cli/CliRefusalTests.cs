@@ -153,11 +153,11 @@ public sealed class CliRefusalTests : Sandbox
         => Assert.EndsWith(reason, RefuseRun(layer, option, Npy("p.npy", [4], 1f, 2, 3, 4)), StringComparison.Ordinal);
 
     [Theory]
-    [InlineData("no command was given; accepted are run, compare, explain; see normlayers --help")]
-    [InlineData("unknown command 'rum'; accepted are run, compare, explain; see normlayers --help", "rum")]
+    [InlineData("no command was given; accepted are run, compare, inspect, export, explain; see normlayers --help")]
+    [InlineData("unknown command 'rum'; accepted are run, compare, inspect, export, explain; see normlayers --help", "rum")]
     [InlineData("unknown option '--foo'; accepted are --help, --version; see normlayers --help", "--foo")]
-    [InlineData("unknown option '--inptu'; accepted are --input, --output, --weights, --prefix, --weight, --bias, --grad-output, --grad-dir, --threads, --force; see normlayers run --help", "run", "LayerNorm(4)", "--inptu", "x.npy")]
-    [InlineData("unknown option '--inptu'; accepted are --input, --output, --weights, --prefix, --weight, --bias, --grad-output, --grad-dir, --threads, --force; see normlayers run --help", "run", "--inptu", "x.npy")]
+    [InlineData("unknown option '--inptu'; accepted are --input, --output, --weights, --prefix, --weight, --bias, --grad-output, --grad-dir, --threads, --force, --layer, --type, --eps, --groups, --value; see normlayers run --help", "run", "LayerNorm(4)", "--inptu", "x.npy")]
+    [InlineData("unknown option '--inptu'; accepted are --input, --output, --weights, --prefix, --weight, --bias, --grad-output, --grad-dir, --threads, --force, --layer, --type, --eps, --groups, --value; see normlayers run --help", "run", "--inptu", "x.npy")]
     [InlineData("Option '--output' is required; see normlayers run --help", "run", "LayerNorm(4)", "--input", "x.npy")]
     [InlineData("Required argument 'LAYER' missing for command: 'run'; see normlayers run --help", "run", "--input", "x.npy", "--output", "y.npy")]
     [InlineData("--input is empty; ARRAY is needed; see normlayers run --help", "run", "LayerNorm(4)", "--input", "", "--output", "y.npy")]
