@@ -70,7 +70,7 @@ public sealed partial class CheckpointLayer : ModelLayer
         type ??= Types[0];
         double epsilon = eps ?? StandardEps(type) ?? throw new ArgumentException($"{Where}: the file does not hold the eps of a {type}, and models choose several; it is needed.", nameof(eps));
         if ((type == "GroupNorm") != (numGroups is not null))
-            throw new ArgumentException($"{Where}: {(type == "GroupNorm" ? "the file does not hold the number of groups of a GroupNorm; it is needed" : $"a {type} has no number of groups, got {numGroups}")}.", nameof(numGroups));
+            throw new ArgumentException($"{Where}: {(type == "GroupNorm" ? "the file does not hold the number of groups of a GroupNorm; it is needed." : $"a {type} has no number of groups, got {numGroups}.")}", nameof(numGroups));
         int? spatial = inputRank switch { 2 => type == "BatchNorm" ? 1 : null, 3 => 1, 4 => 2, 5 => 3, _ => null };
         if (type is "BatchNorm" or "InstanceNorm" && spatial is null)
             throw new ArgumentException($"{Where}: a {type} takes inputs of {(type == "BatchNorm" ? 2 : 3)} to 5 dimensions, got {inputRank}.", nameof(inputRank));

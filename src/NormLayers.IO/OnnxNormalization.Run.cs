@@ -40,6 +40,7 @@ public sealed partial class OnnxNormalization
         Tensor<T>?[] results = Operator switch
         {
             "MeanVarianceNormalization" => [MeanVariance(input)],
+            "LpNormalization" => [Lp(input)],
             "BatchNormalization" when node.Training => TrainBatch(input, Value),
             "SkipLayerNormalization" or "SkipSimplifiedLayerNormalization" => AddAndNormalize(input, values, Value),
             _ => Normalize(input, Value),
@@ -65,7 +66,7 @@ public sealed partial class OnnxNormalization
             return [NormalizeOver(input, value)];
         long?[] shape = [.. input.Lengths.ToArray().Select(length => (long?)length)];
         NormLayer<T> layer = ToLayer(shape, value);
-        if (Outputs.Count == 1 || Operator is not ("LayerNormalization" or "SkipLayerNormalization"))
+        if (Outputs.Count == 1 || Operator != "LayerNormalization")
             return [layer.Forward(input)];
 
         Tensor<T> output = layer.Forward(input, out ForwardPass<T> pass);
@@ -122,6 +123,15 @@ public sealed partial class OnnxNormalization
         return Restore(result, order);
     }
 
+    /// <summary>x / norm. The operator has no epsilon: a smallest one keeps zeros zeros, as ONNX Runtime does.</summary>
+    private Tensor<T> Lp<T>(Tensor<T> input)
+        where T : unmanaged
+    {
+        if (node.Axis < -input.Rank || node.Axis >= input.Rank)
+            throw Refusal.Of(Where, $"normalizes along axis {node.Axis}, and its input has the shape {Shapes.Format(input.Lengths)}.");
+        return Functional.Normalize(input, node.P, (int)node.Axis, eps: typeof(T) == typeof(float) ? float.Epsilon : double.Epsilon);
+    }
+
     /// <summary>The batch's statistics normalize; running ones move to them by 1 - momentum, the variance to the biased one (PyTorch's to the unbiased).</summary>
     private Tensor<T>?[] TrainBatch<T>(Tensor<T> input, Func<int, Tensor<T>> value)
         where T : unmanaged
@@ -160,7 +170,8 @@ public sealed partial class OnnxNormalization
                 throw Refusal.Of(Where, $"adds {Refusal.Quote(name)} of shape {Shapes.Format(added.Lengths)} to its input of shape {Shapes.Format(sum.Lengths)}; accepted are shapes that broadcast to the input's.");
             Add(Elements(sum), Elements(Dense(Tensor.Broadcast<T>(added, sum.Lengths))));
         }
-        Tensor<T>?[] results = Normalize(sum, value);
+        string operation = Operator == "SkipLayerNormalization" ? "LayerNormalization" : "RMSNormalization";
+        Tensor<T>?[] results = new OnnxNormalization(node with { Operator = operation, Added = [] }).Normalize(sum, value);
         return results.Length == 1 ? [results[0], null, null, sum] : [.. results, sum];
     }
 

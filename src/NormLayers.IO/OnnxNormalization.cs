@@ -62,7 +62,7 @@ public sealed partial class OnnxNormalization : ModelLayer
         => ToLayer(inputShape.IsEmpty ? StaticShape : [.. inputShape.ToArray().Select(length => (long?)length)], Stored<T>);
 
     /// <summary>Whether the node is a layer of PyTorch's, which ToLayer makes; else only Run runs it.</summary>
-    public bool IsLayer => node.Added.Length == 0 && !node.Training && !(node.Operator == "LRN" && node.Size % 2 == 0)
+    public bool IsLayer => node.Added.Length == 0 && !node.Training
         && node.Operator is not ("MeanVarianceNormalization" or "LpNormalization") && OverLastAxes(StaticShape?.Length);
 
     private long?[]? StaticShape => node.Graph.Shape(node.Inputs[0]!);
@@ -124,8 +124,8 @@ public sealed partial class OnnxNormalization : ModelLayer
             "BatchNormalization" when node.Training => (null, "is in training form: it normalizes with the batch's statistics and gives running ones"),
             "BatchNormalization" => (Channels(shape), Spatial(shape)) is ({ } channels, { } spatial)
                 ? ($"BatchNorm{spatial}d({channels}, eps={eps}, momentum={Python((double)(1 - (decimal)node.Momentum))}, affine=True, track_running_stats=True)", null) : (null, NoRank(shape)),
-            "LRN" when node.Size % 2 == 0 => (null, $"has a window of the even size {node.Size}, which in ONNX leans to higher channels and in PyTorch to lower ones"),
-            "LRN" => ($"LocalResponseNorm({node.Size}, alpha={Python(node.Alpha)}, beta={Python(node.Beta)}, k={Python(node.K)})", null),
+            // An even window leans to higher channels, PyTorch's to lower ones; an odd one is the same.
+            "LRN" => ($"LocalResponseNorm({node.Size}, alpha={Python(node.Alpha)}, beta={Python(node.Beta)}, k={Python(node.K)}{(node.Size % 2 == 0 ? ", window='onnx'" : "")})", null),
             _ => (null, "is no layer of PyTorch's"),
         };
         return text;

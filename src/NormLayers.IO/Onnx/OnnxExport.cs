@@ -3,7 +3,7 @@ using Google.Protobuf;
 
 namespace NormLayers.IO.Onnx;
 
-/// <summary>Writes a layer as an ONNX model of one node, in the oldest operator set that has its operator.</summary>
+/// <summary>Writes a layer as an ONNX model of one node, in an old operator set that has its operator and that engines still take.</summary>
 internal static unsafe class OnnxExport
 {
     private const string Input = "input";
@@ -26,11 +26,17 @@ internal static unsafe class OnnxExport
         (NodeProto node, long opset, long ir, nint[] shape) = layer switch
         {
             LayerNorm<T> norm => (Node("LayerNormalization", ("axis", -norm.NormalizedShape.Length), ("epsilon", norm.Eps)), 17L, 8L, norm.NormalizedShape.ToArray()),
+            RMSNorm<T> norm => (Node("RMSNormalization", ("axis", -norm.NormalizedShape.Length), ("epsilon", norm.Eps)), 23, 11, norm.NormalizedShape.ToArray()),
             GroupNorm<T> norm => (Node("GroupNormalization", ("num_groups", (int)norm.NumGroups), ("epsilon", norm.Eps)), 21, 10, [norm.NumChannels]),
-            LocalResponseNorm<T> { Size: var size } when size % 2 == 0 => throw new NotSupportedException(
-                $"{layer} cannot be exported: ONNX's LRN with an even size leans to higher channels, PyTorch's to lower ones."),
+            // Without running statistics evaluation takes the batch's too, which the operator does in its training form alone.
+            BatchNorm<T> { TrackRunningStats: false } => throw new NotSupportedException($"{layer} cannot be exported: it has no running statistics."),
+            // With running statistics, instance normalization is the same function.
+            RunningNormLayer<T> { TrackRunningStats: true } norm => (Node("BatchNormalization", ("epsilon", norm.Eps)), 15, 8, [norm.NumFeatures]),
+            RunningNormLayer<T> norm => (Node("InstanceNormalization", ("epsilon", norm.Eps)), 7, 3, [norm.NumFeatures]),
+            LocalResponseNorm<T> { Window: LrnWindow.PyTorch, Size: var size } when size % 2 == 0 => throw new NotSupportedException(
+                $"{layer} cannot be exported: ONNX's LRN with an even size leans to higher channels, PyTorch's to lower ones (window='onnx' is ONNX's)."),
             LocalResponseNorm<T> norm => (Node("LRN", ("size", (int)norm.Size), ("alpha", norm.Alpha), ("beta", norm.Beta), ("bias", norm.K)), 13, 7, []),
-            _ => throw new NotSupportedException($"{layer} cannot be exported; ONNX operators are written for LayerNorm, GroupNorm and LocalResponseNorm."),
+            _ => throw new NotSupportedException($"{layer} cannot be exported; ONNX operators are written for LayerNorm, RMSNorm, GroupNorm, BatchNorm, InstanceNorm and LocalResponseNorm."),
         };
         var graph = new GraphProto { Name = layer.Name, Node = { node }, Input = { Value<T>(Input) }, Output = { Value<T>(Output) } };
         node.Name = prefix.TrimEnd('.');
@@ -39,9 +45,14 @@ internal static unsafe class OnnxExport
         if (shape.Length > 0)
         {
             // The operators' scale and bias are not optional.
-            Parameter<T>? weight = layer.Parameters.FirstOrDefault(parameter => parameter.Name == "weight"), bias = layer.Parameters.FirstOrDefault(parameter => parameter.Name == "bias");
-            Add(prefix + "weight", weight?.Value ?? Filled<T>(shape, 1));
-            Add(prefix + "bias", bias?.Value ?? Filled<T>(shape, 0));
+            Add("weight", Parameter("weight") ?? Filled<T>(shape, 1));
+            if (layer is not RMSNorm<T>)
+                Add("bias", Parameter("bias") ?? Filled<T>(shape, 0));
+            if (layer is RunningNormLayer<T> { RunningMean: { } mean, RunningVar: { } variance })
+            {
+                Add("running_mean", mean);
+                Add("running_var", variance);
+            }
         }
         return new ModelProto
         {
@@ -53,9 +64,11 @@ internal static unsafe class OnnxExport
 
         void Add(string name, Tensor<T> value)
         {
-            node.Input.Add(name);
-            graph.Initializer.Add(Constant(name, value));
+            node.Input.Add(prefix + name);
+            graph.Initializer.Add(Constant(prefix + name, value));
         }
+
+        Tensor<T>? Parameter(string name) => layer.Parameters.FirstOrDefault(parameter => parameter.Name == name)?.Value;
     }
 
     private static NodeProto Node(string operation, params ReadOnlySpan<(string Name, object Value)> attributes)

@@ -162,7 +162,7 @@ internal sealed class OnnxGraph
             return null;
         if (declared.TryGetValue(value, out ValueInfoProto? info) && info.Type?.TensorType?.Shape is { } shape)
             return [.. shape.Dim.Select(dim => dim.HasDimValue && dim.DimValue >= 0 ? dim.DimValue : (long?)null)];
-        if (constants.TryGetValue(value, out OnnxTensor? constant))
+        if (Constant(value, depth) is { } constant)
             return [.. constant.Shape.Select(length => (long?)length)];
         if (Producer(value) is not { Input.Count: > 0 } node)
             return outer?.Shape(value, depth);

@@ -1,0 +1,124 @@
+using System.Text.Json;
+using Google.Protobuf;
+using NormLayers.IO;
+using NormLayers.IO.Onnx;
+using Xunit;
+using static NormLayers.Tests.Onnx.OnnxModels;
+
+namespace NormLayers.Tests.CommandLine;
+
+/// <summary>inspect, export, and run with a layer out of a model file.</summary>
+public sealed class CliModelTests : Sandbox
+{
+    private static readonly string Parameters = Path.Combine(Repository.Root, "examples", "data", "ppocr-v4-rec", "parameters.safetensors");
+
+    private static string Data(string name) => Path.Combine(Repository.Root, "examples", "data", "ppocr-v4-rec", name);
+
+    [Fact]
+    public void Run_LayerOfACheckpoint_NothingSpelledOut()
+    {
+        Result result = Succeed("run", Parameters, "--layer", "layer_norm_43", "--input", Data("05_layer_x.npy"), "--output", File("y.npy"));
+        Assert.Contains("LayerNorm((120,), eps=1e-05, elementwise_affine=True)", result.Output, StringComparison.Ordinal);
+        Assert.Contains("eps is Paddle's default, the file does not hold it", result.Output, StringComparison.Ordinal);
+        float[] expected = Read<float>(Data("05_layer_y.npy"));
+        Assert.All(expected.Zip(Read<float>(File("y.npy"))), pair => Assert.True(MathF.Abs(pair.First - pair.Second) <= 1e-6f, $"{pair}"));
+    }
+
+    [Fact]
+    public void Export_ThenRunAndInspect_GivesTheSameBits()
+    {
+        Succeed("export", "LayerNorm(120)", "--weights", Parameters, "--prefix", "layer_norm_43", "--output", File("norm.onnx"));
+        Succeed("run", "LayerNorm(120)", "--weights", Parameters, "--prefix", "layer_norm_43", "--input", Data("05_layer_x.npy"), "--output", File("a.npy"));
+        Succeed("run", File("norm.onnx"), "--input", Data("05_layer_x.npy"), "--output", File("b.npy"));
+        Assert.Equal(System.IO.File.ReadAllBytes(File("a.npy")), System.IO.File.ReadAllBytes(File("b.npy")));
+        Assert.Contains("1 LayerNormalization", Succeed("inspect", File("norm.onnx")).Output, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("LayerNorm((2, 3), eps=0.001, elementwise_affine=True)")]
+    [InlineData("RMSNorm((3,), eps=1e-06, elementwise_affine=True)")]
+    [InlineData("GroupNorm(2, 4, eps=1e-05, affine=True)")]
+    [InlineData("BatchNorm2d(4, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)")]
+    [InlineData("InstanceNorm2d(4, eps=1e-05, momentum=0.1, affine=True, track_running_stats=False)")]
+    [InlineData("LocalResponseNorm(5, alpha=0.0001, beta=0.75, k=1.0)")]
+    [InlineData("LocalResponseNorm(2, alpha=0.5, beta=0.75, k=1.0, window='onnx')")]
+    public void Save_ThenLoad_PrintsTheSameLayer(string text)
+    {
+        NormLayer.Parse(text).Save(File("layer.onnx"));
+        OnnxNormalization node = Assert.Single(OnnxModel.Load(File("layer.onnx")).NormalizationNodes);
+        Assert.Equal(text, node.ToLayer<float>([2, 4, 2, 3]).ToString());
+        Assert.Throws<IOException>(() => NormLayer.Parse(text).Save(File("layer.onnx")));
+    }
+
+    [Fact]
+    public void Inspect_Json_SaysWhatIsWrong()
+    {
+        var writer = new SafetensorsWriter();
+        writer.Add("bn.weight", System.Numerics.Tensors.Tensor.Create<float>([1, 0, 2], [3]));
+        writer.Add("bn.bias", System.Numerics.Tensors.Tensor.Create<float>([1, float.NaN, 2], [3]));
+        writer.Add("bn.running_mean", System.Numerics.Tensors.Tensor.Create<float>([1, 0, 2], [3]));
+        writer.Add("bn.running_var", System.Numerics.Tensors.Tensor.Create<float>([1, -1, 0], [3]));
+        writer.Add("conv.weight", System.Numerics.Tensors.Tensor.CreateFromShape<float>([3, 2, 1]));
+        writer.Add("conv.bias", System.Numerics.Tensors.Tensor.CreateFromShape<float>([3]));
+        writer.Save(File("m.safetensors"));
+
+        using JsonDocument json = JsonDocument.Parse(Succeed("inspect", File("m.safetensors"), "--json").Output);
+        JsonElement layer = Assert.Single(json.RootElement.GetProperty("layers").EnumerateArray());
+        Assert.Equal("bn", layer.GetProperty("name").GetString());
+        Assert.Equal(
+            ["weight: 1 of 3 are below 1e-06 in magnitude, dead channels", "bias: 1 of 3 are NaN or infinite", "running_var: 1 of 3 are negative", "running_var: 1 of 3 are zero"],
+            layer.GetProperty("problems").EnumerateArray().Select(problem => problem.GetString()));
+        Assert.Contains("1 with something wrong", Succeed("inspect", File("m.safetensors")).Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Run_WhatANameCannotTell_IsAskedFor()
+    {
+        var writer = new SafetensorsWriter();
+        writer.Add("a.norm.weight", System.Numerics.Tensors.Tensor.Create<float>([1, 2], [2]));
+        writer.Add("b.norm.weight", System.Numerics.Tensors.Tensor.Create<float>([1, 2], [2]));
+        writer.Add("b.norm.bias", System.Numerics.Tensors.Tensor.Create<float>([1, 2], [2]));
+        writer.Save(File("m.safetensors"));
+        string x = Npy<float>("x.npy", [1, 2, 2], 1, 2, 3, 5);
+        string[] Arguments(params string[] more) => ["run", File("m.safetensors"), "--input", x, "--output", File("y.npy"), .. more];
+        Assert.Contains("accepted is the name of one, --layer NAME, such as 'a.norm', 'b.norm'", Refuse(Arguments()), StringComparison.Ordinal);
+        Assert.Contains("did you mean 'a.norm'", Refuse(Arguments("--layer", "a.nrm")), StringComparison.Ordinal);
+        Assert.Contains("do not tell whether it is LayerNorm or RMSNorm; which is needed. The option is --type.", Refuse(Arguments("--layer", "a.norm")), StringComparison.Ordinal);
+        Assert.Contains("cannot be 'GroupNorm'", Refuse(Arguments("--layer", "a.norm", "--type", "GroupNorm")), StringComparison.Ordinal);
+        Assert.Contains("does not hold the eps of a RMSNorm", Refuse(Arguments("--layer", "a.norm", "--type", "RMSNorm")), StringComparison.Ordinal);
+        Assert.Contains("number of groups of a GroupNorm; it is needed. The option is --groups.", Refuse(Arguments("--layer", "b.norm", "--type", "GroupNorm")), StringComparison.Ordinal);
+        Assert.Contains("--groups is '0'", Refuse(Arguments("--layer", "b.norm", "--groups", "0")), StringComparison.Ordinal);
+        Assert.Contains("--type was given, and LAYER 'LayerNorm(2)' is no model file", Refuse("run", "LayerNorm(2)", "--type", "RMSNorm", "--input", x, "--output", File("y.npy")), StringComparison.Ordinal);
+        Succeed(Arguments("--layer", "b.norm", "--type", "GroupNorm", "--groups", "1"));
+    }
+
+    [Fact]
+    public void Run_NodeThatIsNoLayer_TakesItsOtherValues()
+    {
+        NodeProto node = Node("SkipLayerNormalization", "x skip w b", "y");
+        node.Domain = "com.microsoft";
+        ModelProto model = Model(Value("x", 1, 2), [node], [Raw("w", [2], 1, 1), Typed("b", [2], 0, 0)]);
+        model.Graph.Input.Add(Value("skip", 1, 2));
+        System.IO.File.WriteAllBytes(File("m.onnx"), model.ToByteArray());
+        string x = Npy<float>("x.npy", [1, 2], 1, 2), skip = Npy<float>("skip.npy", [1, 2], 0, 3);
+        Assert.Contains("adds 'skip' to its input, which is not in the file and was not given", Refuse("run", File("m.onnx"), "--input", x, "--output", File("y.npy")), StringComparison.Ordinal);
+        Succeed("run", File("m.onnx"), "--node", "y", "--input", x, "--value", $"skip={skip}", "--output", File("y.npy"));
+        Assert.Equal([-1f, 1f], Read<float>(File("y.npy")).Select(value => MathF.Round(value)));
+    }
+
+    [Fact]
+    public void Inspect_UnsoundFiles_OneLine()
+    {
+        System.IO.File.WriteAllBytes(File("m.onnx"), [1, 2, 3]);
+        Assert.Contains("is not an ONNX model", Refuse("inspect", File("m.onnx")), StringComparison.Ordinal);
+        Assert.Contains("there is no such file", Refuse("inspect", File("absent.onnx")), StringComparison.Ordinal);
+        Assert.Contains("is neither .onnx nor .safetensors", Refuse("inspect", Npy<float>("x.npy", [1], 1)), StringComparison.Ordinal);
+        Assert.Contains("is not a .safetensors file", Refuse("inspect", Copy("m.onnx", "m.safetensors")), StringComparison.Ordinal);
+    }
+
+    private string Copy(string from, string to)
+    {
+        System.IO.File.Copy(File(from), File(to));
+        return File(to);
+    }
+}

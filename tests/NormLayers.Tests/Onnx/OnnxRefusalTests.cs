@@ -1,0 +1,185 @@
+using System.Numerics.Tensors;
+using Google.Protobuf;
+using NormLayers.IO;
+using NormLayers.IO.Onnx;
+using NormLayers.Tests.IO;
+using Xunit;
+using static NormLayers.Tests.Onnx.OnnxModels;
+
+namespace NormLayers.Tests.Onnx;
+
+/// <summary>Files that are not sound: one line each, and no memory beyond what the file has.</summary>
+public sealed class OnnxRefusalTests : IDisposable
+{
+    private readonly TempFolder folder = new();
+
+    public void Dispose() => folder.Dispose();
+
+    public static TheoryData<string, string> Unsound => new()
+    {
+        { "empty", "is empty" },
+        { "text", "is not an ONNX model" },
+        { "nothing", "has no graph" },
+        { "no opset", "imports no version" },
+        { "short raw data", "has 8 bytes of data, and float32 of shape (3,) needs 12" },
+        { "short typed data", "has 2 elements, and the shape (3,) needs 3" },
+        { "huge shape", "has 12 bytes of data, and float32 of shape (1000000000000,) needs 4000000000000" },
+        { "uncountable shape", "more bytes than can be counted" },
+        { "negative length", "has a dimension of length -3" },
+        { "missing value", "reads 'w', which nothing in the graph gives" },
+        { "cycle", "which only a later node gives: the nodes form a cycle or are out of order" },
+        { "given twice", "gives 'y', which something else gives already" },
+        { "two initializers", "has two initializers named 'w'" },
+        { "no scale", "is a LayerNormalization with 1 inputs; accepted are at least 2" },
+        { "no groups", "has num_groups 0" },
+        { "no size", "has size 0" },
+        { "p of 3", "has p 3; accepted are 1 and 2" },
+    };
+
+    [Theory]
+    [MemberData(nameof(Unsound))]
+    public void Load_UnsoundFile_OneLineWithTheReason(string what, string reason)
+    {
+        string path = folder.Write("model.onnx", Bytes(what));
+        var refused = Assert.Throws<InvalidDataException>(() => OnnxModel.Load(path));
+        Assert.StartsWith(path + ":", refused.Message, StringComparison.Ordinal);
+        Assert.Contains(reason, refused.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', refused.Message);
+    }
+
+    [Theory]
+    [InlineData("../secret", "0", null, "accepted are files in the model's own folder")]
+    [InlineData("/etc/passwd", "0", null, "accepted are files in the model's own folder")]
+    [InlineData("absent.bin", "0", null, "there is no such file beside the model")]
+    [InlineData("data.bin", "8", null, "at byte 8, 12 bytes of them; the file has 16")]
+    [InlineData("data.bin", "9223372036854775807", null, "the file has 16")]
+    [InlineData("data.bin", "-1", null, "offset '-1'; accepted are whole numbers")]
+    [InlineData("data.bin", "0", "16", "has 16 bytes of external data, and float32 of shape (3,) needs 12")]
+    [InlineData("", "0", null, "external data without a location")]
+    public void Parameters_ExternalDataThatIsNotThere_OneLine(string location, string offset, string? length, string reason)
+    {
+        string path = folder.Write("model.onnx", External(location, offset, length).ToByteArray());
+        folder.Write("data.bin", new byte[16]);
+        OnnxNormalization node = Assert.Single(OnnxModel.Load(path).NormalizationNodes);
+        Assert.Contains(reason, Assert.Throws<InvalidDataException>(() => node.Parameters[0].ReadAs<float>()).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Parameters_ExternalData_AreReadAtTheirOffset()
+    {
+        byte[] data = new byte[16];
+        BitConverter.TryWriteBytes(data.AsSpan(4), 1.5f);
+        folder.Write("data.bin", data);
+        string path = folder.Write("model.onnx", External("data.bin", "4", "12").ToByteArray());
+        Assert.Equal([1.5f, 0, 0], Tensors.ToArray(OnnxModel.Load(path).NormalizationNodes[0].Parameters[0].ReadAs<float>()));
+    }
+
+    [Fact]
+    public void Parameters_OneElementFilledToAHugeShape_IsRefusedWhenRead()
+    {
+        ModelProto model = Model(Value("x", 2, 3), [Node("ConstantOfShape", "shape", "w"), Node("LayerNormalization", "x w", "y")], [Int64s("shape", 1L << 40)]);
+        OnnxNormalization node = Assert.Single(OnnxModel.Load(folder.Write("model.onnx", model.ToByteArray())).NormalizationNodes);
+        Assert.Contains("is one element filled to the shape (1099511627776,)", Assert.Throws<InvalidDataException>(() => node.FindProblems()).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Load_SumsOfSumsOfSums_TakesNoExponentialTime()
+    {
+        NodeProto[] nodes = [.. Enumerable.Range(0, 200).Select(i => Node("Add", i == 0 ? "x x" : $"v{i - 1} v{i - 1}", $"v{i}")), Node("InstanceNormalization", "v199 w w", "y")];
+        ModelProto model = Model(new ValueInfoProto { Name = "x" }, nodes, [Raw("w", [1], 1)]);
+        Assert.Null(OnnxModel.Load(folder.Write("model.onnx", model.ToByteArray())).NormalizationNodes[0].Text);
+    }
+
+    [Fact]
+    public void Load_HugeDeclaredShapes_AllocatesNoMoreThanTheFileAsksFor()
+    {
+        ModelProto model = LayerNorm();
+        model.Graph.Input[0] = Value("x", long.MaxValue, long.MaxValue, 3);
+        string path = folder.Write("model.onnx", model.ToByteArray());
+        _ = OnnxModel.Load(path);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        OnnxNormalization node = OnnxModel.Load(path).NormalizationNodes[0];
+        _ = (node.Text, node.FindProblems());
+        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 100_000);
+    }
+
+    [Fact]
+    public void Load_CutAtEveryByte_IsRefusedOrWhole()
+    {
+        byte[] whole = LayerNorm().ToByteArray();
+        Assert.Single(OnnxModel.Load(folder.Write("model.onnx", whole)).NormalizationNodes);
+        for (int length = 0; length < whole.Length; length++)
+        {
+            string path = folder.Write("cut.onnx", whole[..length]);
+            // The graph comes before the operator set: no shorter file is a model.
+            Assert.StartsWith(path, Assert.Throws<InvalidDataException>(() => OnnxModel.Load(path)).Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void Load_DamagedBytes_AreReadOrRefused()
+    {
+        byte[] whole = LayerNorm().ToByteArray();
+        var random = new Random(20);
+        (int read, int refused) = (0, 0);
+        for (int round = 0; round < 3000; round++)
+        {
+            byte[] bytes = [.. whole];
+            for (int flips = random.Next(1, 4); flips > 0; flips--)
+                bytes[random.Next(bytes.Length)] ^= (byte)(1 << random.Next(8));
+            string path = folder.Write("fuzz.onnx", bytes);
+            try
+            {
+                foreach (OnnxNormalization node in OnnxModel.Load(path).NormalizationNodes)
+                    _ = (node.Text, node.Unknown, node.FindProblems(), node.Run(new Dictionary<string, Tensor<float>> { [node.Inputs[0]] = Tensor.Create<float>([1, 2, 3, 4, 5, 7], [2, 3]) }));
+                read++;
+            }
+            catch (Exception known) when (known is InvalidDataException or ArgumentException or NotSupportedException)
+            {
+                Assert.DoesNotContain('\n', known.Message);
+                refused++;
+            }
+        }
+        Assert.True(read > 300 && refused > 300, $"{read} read, {refused} refused");
+    }
+
+    private static byte[] Bytes(string what)
+    {
+        ModelProto model = LayerNorm();
+        GraphProto graph = model.Graph;
+        switch (what)
+        {
+            case "empty": return [];
+            case "text": return "this is no model"u8.ToArray();
+            case "nothing": return new ModelProto { IrVersion = 8 }.ToByteArray();
+            case "no opset": model.OpsetImport.Clear(); break;
+            case "short raw data": graph.Initializer[0] = Raw("w", [3], 1, 2); break;
+            case "short typed data": graph.Initializer[0] = Typed("w", [3], 1, 2); break;
+            case "huge shape": graph.Initializer[0] = Raw("w", [1_000_000_000_000], 1, 2, 3); break;
+            case "uncountable shape": graph.Initializer[0] = Raw("w", [long.MaxValue, long.MaxValue], 1, 2, 3); break;
+            case "negative length": graph.Initializer[0] = Raw("w", [-3], 1, 2, 3); break;
+            case "missing value": graph.Initializer.RemoveAt(0); break;
+            case "cycle": graph.Node.Insert(0, Node("Add", "x y", "z")); break;
+            case "given twice": graph.Node.Add(Node("Relu", "x", "y")); break;
+            case "two initializers": graph.Initializer.Add(Raw("w", [1], 1)); break;
+            case "no scale": graph.Node[0] = Node("LayerNormalization", "x", "y"); break;
+            case "no groups": graph.Node[0] = Node("GroupNormalization", "x w b", "y"); break;
+            case "no size": graph.Node[0] = Node("LRN", "x", "y"); break;
+            case "p of 3": graph.Node[0] = Node("LpNormalization", "x", "y", Integer("p", 3)); break;
+            default: throw new ArgumentException(what);
+        }
+        return model.ToByteArray();
+    }
+
+    private static ModelProto External(string location, string offset, string? length)
+    {
+        var tensor = new TensorProto { Name = "w", DataType = 1, Dims = { 3 }, DataLocation = TensorProto.Types.DataLocation.External };
+        tensor.ExternalData.Add(new StringStringEntryProto { Key = "location", Value = location });
+        tensor.ExternalData.Add(new StringStringEntryProto { Key = "offset", Value = offset });
+        if (length is not null)
+            tensor.ExternalData.Add(new StringStringEntryProto { Key = "length", Value = length });
+        ModelProto model = LayerNorm();
+        model.Graph.Initializer[0] = tensor;
+        return model;
+    }
+}
