@@ -10,7 +10,7 @@ internal sealed class BlockSvg
     private const double Edge = 30;
     private const double Margin = 28;
     private const double LineHeight = 22;
-    private const double CharacterWidth = 7.6;
+    private const double CharacterWidth = 8;
     private const double BoldWidth = 1.15;
     private const double AxisGap = 16;
     private const string Ink = "#2b3440";

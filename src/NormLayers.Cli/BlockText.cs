@@ -5,7 +5,8 @@ namespace NormLayers.Cli;
 /// <summary>A block of cubes in characters: the first sample in front, the others behind it, up and to the right.</summary>
 internal static class BlockText
 {
-    private const int Indent = 12;
+    // As wide as the labels of the report above the picture.
+    private const int LeastIndent = 12;
 
     public static void Write(TextWriter output, Block block)
     {
@@ -22,6 +23,7 @@ internal static class BlockText
     internal static IEnumerable<string> Lines(Block block)
     {
         (int depth, int width, int height) = (block.Depth.Cubes, block.Width.Cubes, block.Height.Cubes);
+        int indent = Math.Max(LeastIndent, block.Height.Label.Length + 1);
         var canvas = new char[depth - 1 + height][];
         for (int y = 0; y < canvas.Length; y++)
         {
@@ -42,9 +44,9 @@ internal static class BlockText
         {
             string label = y == depth - 1 + ((height - 1) / 2) ? block.Height.Label : "";
             string right = y == 0 && depth > 1 ? $"  {block.Depth.Label}" : "";
-            yield return label.PadRight(Indent) + new string(canvas[y]).TrimEnd() + right;
+            yield return label.PadRight(indent) + new string(canvas[y]).TrimEnd() + right;
         }
-        yield return new string(' ', Indent) + block.Width.Label + (depth == 1 && block.Depth.Label.Length > 0 ? $", {block.Depth.Label}" : "");
+        yield return new string(' ', indent) + block.Width.Label + (depth == 1 && block.Depth.Label.Length > 0 ? $", {block.Depth.Label}" : "");
         bool window = block.Width.Center is not null;
         yield return "";
         yield return window ? "\u25c6 the element, \u25a0 the rest of its window" : "\u25a0 share statistics";

@@ -29,7 +29,7 @@ internal static class CompareCommand
         Argument<string> b = Inputs.Argument("B", "The other, which relative differences refer to.");
         Option<double> rtol = Inputs.Tolerance("--rtol", 1e-5, "Relative tolerance.");
         Option<double> atol = Inputs.Tolerance("--atol", 1e-8, "Absolute tolerance.");
-        var json = new Option<bool>("--json") { Description = "Print one JSON object instead of the table." };
+        var json = new Option<bool>("--json") { Description = "Print one JSON object, in one line, instead of the table." };
         var command = new Command("compare", "Compares two arrays.") { a, b, rtol, atol, json };
         command.SetAction(parsed => Run(
             parsed.GetRequiredValue(a),
@@ -115,7 +115,7 @@ internal static class CompareCommand
     private static void WriteJson(TextWriter output, InputArray a, InputArray b, double rtol, double atol, Comparison? comparison, bool ulps)
     {
         using var buffer = new MemoryStream();
-        using (var json = new Utf8JsonWriter(buffer, new JsonWriterOptions { Indented = true }))
+        using (var json = new Utf8JsonWriter(buffer))
         {
             json.WriteStartObject();
             WriteArray("a", a);

@@ -44,13 +44,12 @@ internal static class ExplainCommand
         string what = explanation.Center is null ? "group" : "window";
         string size = explanation.Center is null ? "" : "up to ";
         string elements = Explanation.Count(explanation.Group.Aggregate(1L, (product, length) => product * length), "element");
-        string counted = $"{Report.Count(groups)} of {size}{elements}";
         if (svg is not null)
         {
             if (!force && File.Exists(svg))
                 throw new Refused($"{svg}: exists already; pass --force to replace it.");
             using NewFile file = NewFile.Create(svg, length: null, overwrite: force);
-            file.Stream.Write(BlockSvg.Draw(block, layer.ToString(), $"Input {Report.Shape(shape)}: {what}s, {counted}"));
+            file.Stream.Write(BlockSvg.Draw(block, layer.ToString(), $"Input {Report.Shape(shape)}: {Explanation.Count(groups, what)} of {size}{elements}"));
             file.Commit();
         }
 
@@ -60,7 +59,7 @@ internal static class ExplainCommand
         report.Add("formula", explanation.Formula);
         report.Add("input", $"{Report.Shape(shape)} as ({string.Join(", ", explanation.Dimensions)}{(shape.Length == 1 ? "," : "")}): {Explanation.Count(count, "element")}");
         report.Add("together", explanation.Together);
-        report.Add(what + "s", counted);
+        report.Add(what + "s", $"{Report.Count(groups)}, each of {size}{elements}");
         report.Add("statistics", explanation.Statistics);
         report.Add("affine", explanation.Affine);
         report.Add("bytes", $"forward reads {bytes} and writes {bytes}; backward reads {twice} and writes {bytes}");

@@ -82,7 +82,7 @@ public sealed class CliExplainTests : Sandbox
                 "formula     y = (x - E[x]) / sqrt(Var[x] + eps) * weight[c] + bias[c]",
                 "input       (20, 6, 10, 10) as (N, C, H, W): 12,000 elements",
                 "together    each sample's groups of 2 channels, with all their positions",
-                "groups      60 of 200 elements",
+                "groups      60, each of 200 elements",
                 "statistics  mean and biased variance, eps 1e-05 under the root",
                 "affine      weight and bias, one value per channel: 12 parameters",
                 "bytes       forward reads 48,000 and writes 48,000; backward reads 96,000 and writes 48,000",
@@ -100,7 +100,7 @@ public sealed class CliExplainTests : Sandbox
     [InlineData("LayerNorm(4, bias=False)", "3,4", "affine", "weight, one value per element of a group: 4 parameters")]
     [InlineData("LayerNorm(4, elementwise_affine=False)", "3,4", "affine", "none")]
     [InlineData("LocalResponseNorm(5)", "1,96,55,55", "together", "around each element, the window from channel c - 2 to c + 2 at its position; what is outside counts as zero")]
-    [InlineData("LocalResponseNorm(5)", "1,96,55,55", "windows", "290,400 of up to 5 elements")]
+    [InlineData("LocalResponseNorm(5)", "1,96,55,55", "windows", "290,400, each of up to 5 elements")]
     [InlineData("LocalResponseNorm(4)", "1,96,55,55", "ONNX", "LRN (opset 13): size=4, alpha=0.0001, beta=0.75, bias=1; not the same: of an even size ONNX takes the window from c - 1 to c + 2")]
     [InlineData("LayerNorm(4)", "1000000000000,4", "bytes", "forward reads 16,000,000,000,000 and writes 16,000,000,000,000; backward reads 32,000,000,000,000 and writes 16,000,000,000,000")]
     public void Explain_Line_Says(string layer, string shape, string label, string expected)
@@ -145,7 +145,7 @@ public sealed class CliExplainTests : Sandbox
         Assert.Equal(5, fills.Count(fill => fill == "#2f78c4"));
         string[] texts = [.. svg.Elements(space + "text").Select(text => text.Value)];
         Assert.Contains("GroupNorm(3, 6, eps=1e-05, affine=True)", texts);
-        Assert.Contains("Input (4, 6, 5, 1): groups, 12 of 10 elements", texts);
+        Assert.Contains("Input (4, 6, 5, 1): 12 groups of 10 elements", texts);
         Assert.Contains("C = 6", texts);
         Assert.Contains("N = 4", texts);
         Assert.Contains("H x W = 5", texts);
