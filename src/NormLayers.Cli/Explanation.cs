@@ -5,6 +5,8 @@ namespace NormLayers.Cli;
 /// <summary>What a layer does to an input of a shape: which elements share statistics, and what computes the same elsewhere.</summary>
 internal sealed record Explanation
 {
+    private const string AffinePerChannel = "y = (x - E[x]) / sqrt(Var[x] + eps) * weight[c] + bias[c]";
+
     /// <summary>The formula, in the words of the layer's documentation.</summary>
     public required string Formula { get; init; }
 
@@ -40,14 +42,30 @@ internal sealed record Explanation
             Formula = "y = (x - E[x]) / sqrt(Var[x] + eps) * weight + bias",
             Statistics = $"mean and biased variance, eps {Number(norm.Eps)} under the root",
             TorchFunction = "layer_norm",
-            Onnx = $"LayerNormalization (opset 17): axis={-norm.NormalizedShape.Length}, epsilon={Number(norm.Eps)}; Scale = weight, B = bias",
+            Onnx = $"LayerNormalization (opset 17): axis={-norm.NormalizedShape.Length}, epsilon={Number(norm.Eps)}; Scale = {WeightOf(norm)}{(norm.Bias is null ? "" : ", B = bias")}",
         },
-        GroupNorm<float> norm => OfChannels(norm, shape[1] / norm.NumGroups, $"each sample's groups of {Count(shape[1] / (long)norm.NumGroups, "channel")}", shape) with
+        RMSNorm<float> norm => OfRows(norm, norm.NormalizedShape.Length, shape) with
         {
-            Formula = "y = (x - E[x]) / sqrt(Var[x] + eps) * weight[c] + bias[c]",
+            Formula = "y = x / sqrt(E[x^2] + eps) * weight",
+            Statistics = $"mean square, eps {Number(norm.Eps)} under the root",
+            TorchFunction = "rms_norm",
+            Onnx = $"RMSNormalization (opset 23): axis={-norm.NormalizedShape.Length}, epsilon={Number(norm.Eps)}; scale = {WeightOf(norm)}",
+        },
+        GroupNorm<float> norm => OfChannels(norm, [1, shape[1] / norm.NumGroups], $"each sample's groups of {Count(shape[1] / (long)norm.NumGroups, "channel")}", shape) with
+        {
+            Formula = AffinePerChannel,
             Statistics = $"mean and biased variance, eps {Number(norm.Eps)} under the root",
             TorchFunction = "group_norm",
-            Onnx = $"GroupNormalization (opset 21): num_groups={norm.NumGroups}, epsilon={Number(norm.Eps)}; scale = weight, bias = bias (opset 18 has one of each per group instead)",
+            Onnx = $"GroupNormalization (opset 21): num_groups={norm.NumGroups}, epsilon={Number(norm.Eps)}; scale = {WeightOf(norm)}, bias = {BiasOf(norm)} (opset 18 has one of each per group instead)",
+        },
+        BatchNorm<float> norm => OfChannels(norm, [shape[0], 1], "each channel over the batch", shape) with
+        {
+            Formula = AffinePerChannel,
+            Statistics = $"mean and biased variance, eps {Number(norm.Eps)} under the root{(norm.TrackRunningStats ? "; in evaluation mode each channel's running ones, which no element changes" : "")}",
+            TorchFunction = "batch_norm",
+            Onnx = norm.TrackRunningStats
+                ? $"BatchNormalization (opset 15), for evaluation mode: epsilon={Number(norm.Eps)}; scale = {WeightOf(norm)}, B = {BiasOf(norm)}, input_mean = running_mean, input_var = running_var"
+                : $"BatchNormalization (opset 15): epsilon={Number(norm.Eps)}, training_mode=1; scale = {WeightOf(norm)}, B = {BiasOf(norm)}",
         },
         LocalResponseNorm<float> norm => OfWindow(norm.Size, shape) with
         {
@@ -71,7 +89,7 @@ internal sealed record Explanation
     public static string Count(long count, string singular) => count == 1 ? $"1 {singular}" : $"{Report.Count(count)} {singular}s";
 
     /// <summary>Statistics over the last dimensions.</summary>
-    private static Explanation OfRows(NormLayer<float> layer, int dimensions, long[] shape)
+    private static Explanation OfRows(AffineNormLayer<float> layer, int dimensions, long[] shape)
     {
         int leading = shape.Length - dimensions;
         long[] group = [.. shape.Select((length, i) => i < leading ? 1 : length)];
@@ -85,13 +103,13 @@ internal sealed record Explanation
         };
     }
 
-    /// <summary>Statistics over some channels of one sample, with all their positions.</summary>
-    private static Explanation OfChannels(NormLayer<float> layer, long channels, string each, long[] shape) => Empty with
+    /// <summary>Statistics over some samples and channels, with all their positions.</summary>
+    private static Explanation OfChannels(AffineNormLayer<float> layer, ReadOnlySpan<long> samplesAndChannels, string each, long[] shape) => Empty with
     {
-        Together = shape.Length == 2 ? each : $"{each}, with all their positions",
+        Together = shape.Length == 2 ? each : $"{each}, with all positions",
         Affine = Describe(layer, "channel"),
         Dimensions = ChannelDimensions(shape.Length),
-        Group = [.. shape.Select((length, i) => i == 0 ? 1 : i == 1 ? channels : length)],
+        Group = [.. samplesAndChannels, .. shape.AsSpan(2)],
     };
 
     /// <summary>Statistics over a window of channels at one position.</summary>
@@ -103,6 +121,10 @@ internal sealed record Explanation
         Group = [.. shape.Select((length, i) => i == 1 ? Math.Min(size, length) : 1)],
         Center = Math.Min(size / 2, shape[1] - 1),
     };
+
+    private static string WeightOf(AffineNormLayer<float> layer) => layer.Weight is null ? "ones" : "weight";
+
+    private static string BiasOf(AffineNormLayer<float> layer) => layer.Bias is null ? "zeros" : "bias";
 
     private static string OnnxLrn(long size, double alpha, double beta, double k)
         => $"LRN (opset 13): size={size}, alpha={Number(alpha)}, beta={Number(beta)}, bias={Number(k)}"

@@ -29,7 +29,7 @@ internal static class RunCommand
 
     internal sealed record Request(
         string Layer, string Input, string Output, string? Weights, string? Prefix, string? Weight, string? Bias,
-        string? GradOutput, string? GradDir, int Threads, bool Force, ModelSource? Model);
+        string? GradOutput, string? GradDir, int Threads, bool Train, bool Force, ModelSource? Model);
 
     public static Command Create(CancellationToken cancellation)
     {
@@ -43,9 +43,10 @@ internal static class RunCommand
         Option<string> gradOutput = Inputs.Text("--grad-output", "ARRAY", "The gradient of the output, of the input's shape and type: runs the backward too.");
         Option<string> gradDir = Inputs.Text("--grad-dir", "DIR", "Where the gradients go: grad_input.npy, and grad_NAME.npy of each parameter. Made if missing.");
         Option<int> threads = Inputs.Threads();
+        var train = new Option<bool>("--train") { Description = "Training mode: batch normalization takes the batch's statistics, not the running ones." };
         var force = new Option<bool>("--force") { Description = "Replace outputs that exist." };
         var model = new ModelSource.Options();
-        var command = new Command("run", "Applies a layer to arrays.") { layer, input, output, weights, prefix, weight, bias, gradOutput, gradDir, threads, force };
+        var command = new Command("run", "Applies a layer to arrays.") { layer, input, output, weights, prefix, weight, bias, gradOutput, gradDir, threads, train, force };
         model.AddTo(command);
         command.SetAction(parsed => Run(
             new Request(
@@ -59,6 +60,7 @@ internal static class RunCommand
                 parsed.GetValue(gradOutput),
                 parsed.GetValue(gradDir),
                 parsed.GetValue(threads),
+                parsed.GetValue(train),
                 parsed.GetValue(force),
                 model.Of(parsed.GetRequiredValue(layer), parsed)),
             parsed.InvocationConfiguration.Output,
@@ -227,12 +229,14 @@ internal static class RunCommand
             {
                 (NormLayer<T>? found, string kind, string source) = request.Model.Make<T>(shape);
                 found?.MaxThreads = request.Threads;
+                found?.Train(request.Train);
                 return (found, kind, source);
             }
             if (!made.TryGetValue(typeof(T), out (NormLayer Layer, string? Source) known))
             {
                 NormLayer<T> layer = Parse<T>(request.Layer);
                 layer.MaxThreads = request.Threads;
+                layer.Train(request.Train);
                 made.Add(typeof(T), known = (layer, LoadParameters(layer, request)));
             }
             return ((NormLayer<T>)known.Layer, known.Layer.ToString()!, known.Source);

@@ -90,6 +90,35 @@ public sealed class CliDataTests : Sandbox
     }
 
     [Fact]
+    public void RunningStatistics_OfCheckpoint_AreUsedUnlessTraining()
+    {
+        var norm = new BatchNorm1d<float>(2);
+        norm.RunningMean!.Fill(3);
+        norm.RunningVar!.Fill(4);
+        norm.Weight!.Value.Fill(2);
+        norm.NumBatchesTracked!.Fill(7);
+        var writer = new SafetensorsWriter();
+        foreach ((string name, IReadOnlyTensor tensor) in norm.StateDict())
+        {
+            if (tensor is Tensor<float> values)
+                writer.Add($"bn.{name}", values);
+            else
+                writer.Add($"bn.{name}", (Tensor<long>)tensor, []);
+        }
+        writer.Save(File("w.safetensors"));
+        string[] args = ["run", "BatchNorm1d(2)", "--input", Npy("x.npy", [4, 2], X), "--output", File("y.npy"), "--weights", File("w.safetensors"), "--prefix", "bn"];
+
+        Succeed(args);
+        Succeed([.. args[..5], File("t.npy"), .. args[6..], "--train"]);
+
+        Tensor<float> x = Tensor.Create(X, [4, 2]);
+        norm.Eval();
+        Assert.Equal(Tensors.ToArray(norm.Forward(x)), Read<float>(File("y.npy")));
+        norm.Train();
+        Assert.Equal(Tensors.ToArray(norm.Forward(x)), Read<float>(File("t.npy")));
+    }
+
+    [Fact]
     public void Threads_AnyNumber_SameBits()
     {
         float[] values = Enumerable.Range(0, 1 << 20).Select(i => MathF.Sin(i)).ToArray();

@@ -21,6 +21,12 @@ public sealed class CliExplainTests : Sandbox
         { "GroupNorm(1, 4)", "2,4,3" },
         { "GroupNorm(3, 6)", "2,6,2,2" },
         { "GroupNorm(4, 4)", "1,4,2,1,2,2" },
+        { "RMSNorm(5)", "2,5" },
+        { "RMSNorm([3, 2, 2])", "2,3,2,2" },
+        { "BatchNorm1d(3)", "4,3" },
+        { "BatchNorm1d(3)", "2,3,4" },
+        { "BatchNorm2d(3)", "2,3,2,2" },
+        { "BatchNorm3d(2)", "2,2,2,1,2" },
         { "LocalResponseNorm(3, alpha=1)", "2,6,2" },
         { "LocalResponseNorm(2, alpha=1)", "2,6,2,2" },
         { "LocalResponseNorm(9, alpha=1)", "2,4,2" },
@@ -63,13 +69,14 @@ public sealed class CliExplainTests : Sandbox
         Assert.Contains("\u25a0", Succeed("explain", text, "--shape", shapeText).Output, StringComparison.Ordinal);
     }
 
-    /// <summary>The layers that the parser knows are those that <see cref="Layers"/> has.</summary>
+    /// <summary>Every layer of the library has a case; a lazy one becomes the plain one with its first input.</summary>
     [Fact]
-    public void Layers_AllThatParse_AreAmongTheCases()
+    public void Layers_OfTheLibrary_AreAmongTheCases()
     {
-        string known = Assert.Throws<FormatException>(() => NormLayer.Parse("NoNorm(1)")).Message.Split("known are ")[1].TrimEnd('.');
-        IEnumerable<string> names = known.Split([", ", " and "], StringSplitOptions.RemoveEmptyEntries);
-        Assert.Equal(names.Order(), Layers.Select(row => row.Data.Item1.Split('(')[0]).Distinct().Order());
+        IEnumerable<string> layers = typeof(NormLayer).Assembly.GetExportedTypes()
+            .Where(type => type.IsSubclassOf(typeof(NormLayer)) && !type.IsAbstract && !type.Name.StartsWith("Lazy", StringComparison.Ordinal))
+            .Select(type => type.Name.Split('`')[0]);
+        Assert.Equal(layers.Order(), Layers.Select(row => row.Data.Item1.Split('(')[0]).Distinct().Order());
     }
 
     [Fact]
@@ -81,7 +88,7 @@ public sealed class CliExplainTests : Sandbox
                 "layer       GroupNorm(3, 6, eps=1e-05, affine=True)",
                 "formula     y = (x - E[x]) / sqrt(Var[x] + eps) * weight[c] + bias[c]",
                 "input       (20, 6, 10, 10) as (N, C, H, W): 12,000 elements",
-                "together    each sample's groups of 2 channels, with all their positions",
+                "together    each sample's groups of 2 channels, with all positions",
                 "groups      60, each of 200 elements",
                 "statistics  mean and biased variance, eps 1e-05 under the root",
                 "affine      weight and bias, one value per channel: 12 parameters",
@@ -99,6 +106,10 @@ public sealed class CliExplainTests : Sandbox
     [InlineData("LayerNorm(4, bias=False)", "3,4", "PyTorch", "torch.nn.LayerNorm((4,), eps=1e-05, elementwise_affine=True, bias=False); torch.nn.functional.layer_norm")]
     [InlineData("LayerNorm(4, bias=False)", "3,4", "affine", "weight, one value per element of a group: 4 parameters")]
     [InlineData("LayerNorm(4, elementwise_affine=False)", "3,4", "affine", "none")]
+    [InlineData("RMSNorm(4)", "3,4", "ONNX", "RMSNormalization (opset 23): axis=-1, epsilon=1.1920928955078125e-07; scale = weight")]
+    [InlineData("BatchNorm2d(3)", "8,3,5,5", "together", "each channel over the batch, with all positions")]
+    [InlineData("BatchNorm2d(3)", "8,3,5,5", "groups", "3, each of 200 elements")]
+    [InlineData("BatchNorm2d(3, affine=False)", "8,3,5,5", "ONNX", "BatchNormalization (opset 15), for evaluation mode: epsilon=1e-05; scale = ones, B = zeros, input_mean = running_mean, input_var = running_var")]
     [InlineData("LocalResponseNorm(5)", "1,96,55,55", "together", "around each element, the window from channel c - 2 to c + 2 at its position; what is outside counts as zero")]
     [InlineData("LocalResponseNorm(5)", "1,96,55,55", "windows", "290,400, each of up to 5 elements")]
     [InlineData("LocalResponseNorm(4)", "1,96,55,55", "ONNX", "LRN (opset 13): size=4, alpha=0.0001, beta=0.75, bias=1; not the same: of an even size ONNX takes the window from c - 1 to c + 2")]
@@ -176,6 +187,9 @@ public sealed class CliExplainTests : Sandbox
     [InlineData("GroupNorm(3, 6)", "4,5,5", "divisible by the number of groups 3, got 5")]
     [InlineData("GroupNorm(3, 6)", "4,9,5", "Expected weight of shape [9]")]
     [InlineData("LayerNorm(4)", "4,5", "last dimensions are [4] (the normalized shape), got shape [4, 5]")]
+    [InlineData("BatchNorm2d(3)", "4,5,5,5", "Expected an input of 3 channels (numFeatures), got 5")]
+    [InlineData("BatchNorm2d(3)", "4,3,5", "Expected an input of shape (N, C, H, W), got 3 dimensions")]
+    [InlineData("BatchNorm1d(3)", "1,3", "one")]
     [InlineData("LocalResponseNorm(0)", "4,5,5", "at least one channel")]
     [InlineData("LocalResponseNorm(2)", "4,5", "at least 3 dimensions (N, C, *), got shape [4, 5]")]
     [InlineData("GroupNorm(3, 6)", "4,x", "--shape is '4,x'; lengths of one or more")]
