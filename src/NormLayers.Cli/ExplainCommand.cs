@@ -63,7 +63,7 @@ internal static class ExplainCommand
         report.Add("statistics", explanation.Statistics);
         report.Add("affine", explanation.Affine);
         report.Add("bytes", $"forward reads {bytes} and writes {bytes}; backward reads {twice} and writes {bytes}");
-        report.Add("PyTorch", $"torch.nn.{TorchCall(layer)}; torch.nn.functional.{explanation.TorchFunction}");
+        report.Add("PyTorch", $"torch.nn.{TorchCall(layer)}; functional.{explanation.TorchFunction}");
         report.Add("ONNX", explanation.Onnx);
         if (svg is not null)
             report.Add("picture", svg);

@@ -61,18 +61,33 @@ internal sealed record Explanation
         BatchNorm<float> norm => OfChannels(norm, [shape[0], 1], "each channel over the batch", shape) with
         {
             Formula = AffinePerChannel,
-            Statistics = $"mean and biased variance, eps {Number(norm.Eps)} under the root{(norm.TrackRunningStats ? "; in evaluation mode each channel's running ones, which no element changes" : "")}",
+            Statistics = $"mean and biased variance, eps {Number(norm.Eps)} under the root{Running(norm)}",
             TorchFunction = "batch_norm",
             Onnx = norm.TrackRunningStats
                 ? $"BatchNormalization (opset 15), for evaluation mode: epsilon={Number(norm.Eps)}; scale = {WeightOf(norm)}, B = {BiasOf(norm)}, input_mean = running_mean, input_var = running_var"
                 : $"BatchNormalization (opset 15): epsilon={Number(norm.Eps)}, training_mode=1; scale = {WeightOf(norm)}, B = {BiasOf(norm)}",
         },
-        LocalResponseNorm<float> norm => OfWindow(norm.Size, shape) with
+        InstanceNorm<float> norm => OfInstances(norm, shape) with
+        {
+            Formula = AffinePerChannel,
+            Statistics = $"mean and biased variance, eps {Number(norm.Eps)} under the root{Running(norm)}",
+            TorchFunction = "instance_norm",
+            Onnx = $"InstanceNormalization (opset 6): epsilon={Number(norm.Eps)}; scale = {WeightOf(norm)}, B = {BiasOf(norm)}{(norm.TrackRunningStats ? "; for evaluation mode BatchNormalization (opset 15)" : "")}",
+        },
+        LocalResponseNorm<float> norm => OfWindow(norm, shape) with
         {
             Formula = "y[c] = x[c] / (k + alpha / size * sum of x[j]^2)^beta, j in the window of c",
             Statistics = $"sum of squares; alpha {Number(norm.Alpha)}, beta {Number(norm.Beta)}, k {Number(norm.K)}",
-            TorchFunction = "local_response_norm",
-            Onnx = OnnxLrn(norm.Size, norm.Alpha, norm.Beta, norm.K),
+            TorchFunction = norm.Window == LrnWindow.PyTorch || norm.Size % 2 == 1 ? "local_response_norm" : "local_response_norm takes another window of an even size",
+            Onnx = $"LRN (opset 13): size={norm.Size}, alpha={Number(norm.Alpha)}, beta={Number(norm.Beta)}, bias={Number(norm.K)}"
+                + (norm.Window == LrnWindow.Onnx || norm.Size % 2 == 1 ? "" : $"; not the same: of an even size ONNX takes the window from c - {(norm.Size - 1) / 2} to c + {norm.Size / 2}"),
+        },
+        CrossMapLRN2d<float> norm => OfWindow((norm.Size - 1) / 2, (norm.Size - 1) / 2, ", and channel 0, which PyTorch's sum never leaves out", shape) with
+        {
+            Formula = "y[c] = x[c] / (k + alpha / size * sum of x[j]^2)^beta, j in the window of c",
+            Statistics = $"sum of squares; alpha {Number(norm.Alpha)}, beta {Number(norm.Beta)}, k {Number(norm.K)}",
+            TorchFunction = "local_response_norm leaves channel 0 out where it is not in the window",
+            Onnx = "none: LRN leaves channel 0 out where it is not in the window",
         },
         _ => throw new InvalidOperationException($"{layer.Name} has no explanation."),
     };
@@ -112,23 +127,50 @@ internal sealed record Explanation
         Group = [.. samplesAndChannels, .. shape.AsSpan(2)],
     };
 
-    /// <summary>Statistics over a window of channels at one position.</summary>
-    private static Explanation OfWindow(long size, long[] shape) => Empty with
+    /// <summary>Statistics over the positions of one channel, of one sample where there are samples.</summary>
+    private static Explanation OfInstances(InstanceNorm<float> norm, long[] shape)
     {
-        Together = $"around each element, the window from channel c - {size / 2} to c + {(size - 1) / 2} at its position; what is outside counts as zero",
-        Affine = "none",
-        Dimensions = ChannelDimensions(shape.Length),
-        Group = [.. shape.Select((length, i) => i == 1 ? Math.Min(size, length) : 1)],
-        Center = Math.Min(size / 2, shape[1] - 1),
-    };
+        // The digit in the name is the number of dimensions after the channels.
+        bool batched = shape.Length == norm.Name[^2] - '0' + 2;
+        if (batched)
+            return OfChannels(norm, [1, 1], "each channel of each sample", shape);
+        return Empty with
+        {
+            Together = "each channel, with all positions",
+            Affine = Describe(norm, "channel"),
+            Dimensions = ChannelDimensions(shape.Length + 1)[1..],
+            Group = [1, .. shape.AsSpan(1)],
+        };
+    }
+
+    private static Explanation OfWindow(LocalResponseNorm<float> norm, long[] shape)
+    {
+        (long below, long above) = (norm.Size / 2, (norm.Size - 1) / 2);
+        if (norm.Window == LrnWindow.Onnx)
+            (below, above) = (above, below);
+        return OfWindow(below, above, "", shape);
+    }
+
+    /// <summary>Statistics over a window of channels at one position.</summary>
+    private static Explanation OfWindow(long below, long above, string besides, long[] shape)
+    {
+        long center = Math.Min(below, shape[1] - 1);
+        return Empty with
+        {
+            Together = $"around each element, the window from channel c - {below} to c + {above} at its position{besides}; what is outside counts as zero",
+            Affine = "none",
+            Dimensions = ChannelDimensions(shape.Length),
+            Group = [.. shape.Select((length, i) => i == 1 ? Math.Min(center + above + 1, length) : 1)],
+            Center = center,
+        };
+    }
+
+    private static string Running(RunningNormLayer<float> layer)
+        => layer.TrackRunningStats ? "; in evaluation mode each channel's running ones, which no element changes" : "";
 
     private static string WeightOf(AffineNormLayer<float> layer) => layer.Weight is null ? "ones" : "weight";
 
     private static string BiasOf(AffineNormLayer<float> layer) => layer.Bias is null ? "zeros" : "bias";
-
-    private static string OnnxLrn(long size, double alpha, double beta, double k)
-        => $"LRN (opset 13): size={size}, alpha={Number(alpha)}, beta={Number(beta)}, bias={Number(k)}"
-            + (size % 2 == 1 ? "" : $"; not the same: of an even size ONNX takes the window from c - {(size - 1) / 2} to c + {size / 2}");
 
     private static string Describe(NormLayer<float> layer, string per) => layer.Parameters.Count == 0
         ? "none"

@@ -27,6 +27,15 @@ public sealed class CliExplainTests : Sandbox
         { "BatchNorm1d(3)", "2,3,4" },
         { "BatchNorm2d(3)", "2,3,2,2" },
         { "BatchNorm3d(2)", "2,2,2,1,2" },
+        { "InstanceNorm1d(3)", "2,3,4" },
+        { "InstanceNorm1d(3)", "3,4" },
+        { "InstanceNorm2d(3, affine=True)", "2,3,2,2" },
+        { "InstanceNorm2d(3)", "3,2,2" },
+        { "InstanceNorm3d(2, track_running_stats=True)", "2,2,2,1,2" },
+        { "CrossMapLRN2d(3, alpha=1)", "2,6,2,1" },
+        { "CrossMapLRN2d(4, alpha=1)", "1,5,2,2" },
+        { "LocalResponseNorm(4, alpha=1, window='onnx')", "1,6,2" },
+        { "LocalResponseNorm(4, alpha=1, window='onnx')", "1,2,2" },
         { "LocalResponseNorm(3, alpha=1)", "2,6,2" },
         { "LocalResponseNorm(2, alpha=1)", "2,6,2,2" },
         { "LocalResponseNorm(9, alpha=1)", "2,4,2" },
@@ -93,7 +102,7 @@ public sealed class CliExplainTests : Sandbox
                 "statistics  mean and biased variance, eps 1e-05 under the root",
                 "affine      weight and bias, one value per channel: 12 parameters",
                 "bytes       forward reads 48,000 and writes 48,000; backward reads 96,000 and writes 48,000",
-                "PyTorch     torch.nn.GroupNorm(3, 6, eps=1e-05, affine=True); torch.nn.functional.group_norm",
+                "PyTorch     torch.nn.GroupNorm(3, 6, eps=1e-05, affine=True); functional.group_norm",
                 "ONNX        GroupNormalization (opset 21): num_groups=3, epsilon=1e-05; scale = weight, bias = bias (opset 18 has one of each per group instead)",
             ],
             lines[..10]);
@@ -103,13 +112,19 @@ public sealed class CliExplainTests : Sandbox
     [InlineData("LayerNorm(120)", "1,40,120", "together", "the last dimension, of 120 elements, at each place of the dimensions before")]
     [InlineData("LayerNorm([6, 10])", "6,10", "together", "the whole input")]
     [InlineData("LayerNorm([6, 10])", "3,6,10", "ONNX", "LayerNormalization (opset 17): axis=-2, epsilon=1e-05; Scale = weight, B = bias")]
-    [InlineData("LayerNorm(4, bias=False)", "3,4", "PyTorch", "torch.nn.LayerNorm((4,), eps=1e-05, elementwise_affine=True, bias=False); torch.nn.functional.layer_norm")]
+    [InlineData("LayerNorm(4, bias=False)", "3,4", "PyTorch", "torch.nn.LayerNorm((4,), eps=1e-05, elementwise_affine=True, bias=False); functional.layer_norm")]
     [InlineData("LayerNorm(4, bias=False)", "3,4", "affine", "weight, one value per element of a group: 4 parameters")]
     [InlineData("LayerNorm(4, elementwise_affine=False)", "3,4", "affine", "none")]
     [InlineData("RMSNorm(4)", "3,4", "ONNX", "RMSNormalization (opset 23): axis=-1, epsilon=1.1920928955078125e-07; scale = weight")]
     [InlineData("BatchNorm2d(3)", "8,3,5,5", "together", "each channel over the batch, with all positions")]
     [InlineData("BatchNorm2d(3)", "8,3,5,5", "groups", "3, each of 200 elements")]
     [InlineData("BatchNorm2d(3, affine=False)", "8,3,5,5", "ONNX", "BatchNormalization (opset 15), for evaluation mode: epsilon=1e-05; scale = ones, B = zeros, input_mean = running_mean, input_var = running_var")]
+    [InlineData("InstanceNorm2d(3)", "8,3,5,5", "together", "each channel of each sample, with all positions")]
+    [InlineData("InstanceNorm2d(3)", "8,3,5,5", "ONNX", "InstanceNormalization (opset 6): epsilon=1e-05; scale = ones, B = zeros")]
+    [InlineData("LazyInstanceNorm2d()", "8,3,5,5", "affine", "weight and bias, one value per channel: 6 parameters")]
+    [InlineData("InstanceNorm2d(3)", "3,5,5", "input", "(3, 5, 5) as (C, H, W): 75 elements")]
+    [InlineData("LocalResponseNorm(4, window='onnx')", "1,96,55,55", "ONNX", "LRN (opset 13): size=4, alpha=0.0001, beta=0.75, bias=1")]
+    [InlineData("CrossMapLRN2d(5)", "1,96,55,55", "ONNX", "none: LRN leaves channel 0 out where it is not in the window")]
     [InlineData("LocalResponseNorm(5)", "1,96,55,55", "together", "around each element, the window from channel c - 2 to c + 2 at its position; what is outside counts as zero")]
     [InlineData("LocalResponseNorm(5)", "1,96,55,55", "windows", "290,400, each of up to 5 elements")]
     [InlineData("LocalResponseNorm(4)", "1,96,55,55", "ONNX", "LRN (opset 13): size=4, alpha=0.0001, beta=0.75, bias=1; not the same: of an even size ONNX takes the window from c - 1 to c + 2")]
