@@ -16,6 +16,7 @@ public abstract class ThreadTests<T> where T : unmanaged, IBinaryFloatingPointIe
     [InlineData("RMSNorm(400003, eps=1e-6)", 1, 400003)]
     [InlineData("GroupNorm(32, 64)", 1, 64, 73, 73)]
     [InlineData("GroupNorm(1, 6)", 1, 6, 251, 241)] // one group, whose channels end inside the threads' parts
+    [InlineData("GroupNorm(1, 4)", 1, 4, 800, 800)] // 10 MB, streamed
     [InlineData("GroupNorm(3, 6)", 40, 6, 41, 43)]
     [InlineData("LocalResponseNorm(5)", 3, 40, 53, 59)]
     [InlineData("LocalResponseNorm(4, alpha=0.5, beta=0.6)", 2, 20, 5000)]

@@ -98,9 +98,7 @@ internal static unsafe partial class RowNorm
             }
             WriteOneByOne(in work, place, first, weight, team, waiting, weights, biases);
             waiting = 0;
-            int count = (int)length;
-            BackwardGroup(in *work.Dy, in *work.X, ref *work.Dx, g, in work.Layout, in group, in *work.Weight,
-                weights == null ? [] : new Span<double>(weights, count), biases == null ? [] : new Span<double>(biases, count));
+            BackwardInDouble(in work, g, weights, biases);
         }
         WriteOneByOne(in work, place, first, weight, team, waiting, weights, biases);
     }
@@ -119,52 +117,159 @@ internal static unsafe partial class RowNorm
     private static void BackwardRuns(in BackwardWork<float> work, nint g, double* weights, double* biases)
     {
         ref readonly GroupStatistics group = ref work.Statistics[g];
-        nint length = work.Layout.Length, run = work.Layout.Run, count = work.Layout.GroupParameters;
-        float* dy = work.Dy + g * length, x = work.X + g * length, dx = work.Dx == null ? null : work.Dx + g * length;
-        float* weight = work.Weight == null ? null : work.Weight + work.Layout.FirstParameter(g);
         if (!IsOrdinary(in group))
         {
-            BackwardGroup(in *work.Dy, in *work.X, ref *work.Dx, g, in work.Layout, in group, in *work.Weight,
-                weights == null ? [] : new Span<double>(weights, (int)count), biases == null ? [] : new Span<double>(biases, (int)count));
+            BackwardInDouble(in work, g, weights, biases);
             return;
         }
-        var floats = new FloatGroup(in group);
+        nint run = work.Layout.Run, count = work.Layout.GroupParameters;
+        var part = new GroupPart(in work, g);
         FloatSums sums = default;
         for (nint p = 0; p < count; p++)
         {
-            FloatSums runSums = Sum(dy + p * run, x + p * run, null, run, in floats);
-            sums.AddScaled(in runSums, weight == null ? 1 : weight[p]);
-            if (weights != null)
-                weights[p] += runSums.Product * group.ScaledRstd;
-            if (biases != null)
-                biases[p] += runSums.Sum;
+            FloatSums runSums = Sum(part.Dy + p * run, part.X + p * run, null, run, in part.Group);
+            sums.AddScaled(in runSums, part.WeightOf(p));
+            AddRun(in runSums, in group, p, weights, biases);
         }
-        if (dx == null)
+        if (part.Dx == null)
             return;
         if (!sums.AreExactInFloat(group.ScaledRstd, in work.Layout, out double mean, out double product))
         {
-            BackwardGroup(in *work.Dy, in *work.X, ref *work.Dx, g, in work.Layout, in group, in *work.Weight, [], []);
+            BackwardInDouble(in work, g, null, null);
             return;
         }
-        floats = new FloatGroup(in floats, mean, product);
-        for (nint p = 0; p < count; p++)
-            WriteRun(dy + p * run, x + p * run, dx + p * run, run, weight == null ? 1 : weight[p], in floats, work.Stream);
+        part.Group = new FloatGroup(in part.Group, mean, product);
+        WriteRuns(&part, 0, count);
+    }
+
+    private static void BackwardInDouble(in BackwardWork<float> work, nint g, double* weights, double* biases)
+    {
+        int count = (int)work.Layout.GroupParameters;
+        BackwardGroup(in *work.Dy, in *work.X, ref *work.Dx, g, in work.Layout, in work.Statistics[g], in *work.Weight,
+            weights == null ? [] : new Span<double>(weights, count), biases == null ? [] : new Span<double>(biases, count));
+    }
+
+    private static void AddRun(in FloatSums sums, in GroupStatistics group, nint p, double* weights, double* biases)
+    {
+        if (weights != null)
+            weights[p] += sums.Product * group.ScaledRstd;
+        if (biases != null)
+            biases[p] += sums.Sum;
+    }
+
+    /// <summary>One group, whose blocks or runs any number of threads may take.</summary>
+    private struct GroupPart
+    {
+        internal readonly float* Dy, X, Dx, Weight;
+        internal readonly nint Length, Run;
+        internal readonly Streaming Stream;
+        internal FloatGroup Group;
+        internal FloatSums* Sums;
+        internal double* Weights, Biases;
+
+        internal GroupPart(in BackwardWork<float> work, nint g)
+        {
+            (Length, Run, Stream) = (work.Layout.Length, work.Layout.Run, work.Stream);
+            Dy = work.Dy + g * Length;
+            X = work.X + g * Length;
+            Dx = work.Dx == null ? null : work.Dx + g * Length;
+            Weight = work.Weight == null ? null : work.Weight + work.Layout.FirstParameter(g);
+            Group = new FloatGroup(in work.Statistics[g]);
+        }
+
+        internal readonly float WeightOf(nint p) => Weight == null ? 1 : Weight[p];
+    }
+
+    /// <summary>All groups, one after the other, each shared among the threads: where there are fewer groups than threads. The bits are those of one thread.</summary>
+    private static void BackwardShared(in BackwardWork<float> work, int threads)
+    {
+        nint run = work.Layout.Run, parts = run == 1 ? FloatBlocks(work.Layout.Length) : work.Layout.GroupParameters;
+        using var memory = new RentedDoubles(parts * sizeof(FloatSums) / sizeof(double));
+        fixed (double* sums = memory.Span)
+        {
+            for (nint g = 0; g < work.Layout.Groups; g++)
+            {
+                nint first = work.Layout.FirstParameter(g);
+                double* weights = work.WeightSums == null ? null : work.WeightSums + first, biases = work.BiasSums == null ? null : work.BiasSums + first;
+                if (!IsOrdinary(in work.Statistics[g]))
+                {
+                    BackwardInDouble(in work, g, weights, biases);
+                    continue;
+                }
+                var part = new GroupPart(in work, g) { Sums = (FloatSums*)sums, Weights = weights, Biases = biases };
+                Partition.Run(parts, threads, run == 1 ? &SumBlocks : &SumRuns, &part);
+                FloatSums total = default;
+                for (nint p = 0; p < parts; p++)
+                {
+                    total.AddScaled(in part.Sums[p], run == 1 ? 1 : part.WeightOf(p));
+                    if (run != 1)
+                        AddRun(in part.Sums[p], in work.Statistics[g], p, weights, biases);
+                }
+                if (total.AreExactInFloat(work.Statistics[g].ScaledRstd, in work.Layout, out double mean, out double product))
+                {
+                    part.Group = new FloatGroup(in part.Group, mean, product);
+                    if (run == 1 || part.Dx != null)
+                        Partition.Run(parts, threads, run == 1 ? &WriteBlocks : &WriteRuns, &part);
+                }
+                else if (run == 1 || part.Dx != null)
+                    BackwardInDouble(in work, g, run == 1 ? weights : null, run == 1 ? biases : null);
+            }
+        }
+        if (work.Stream.Wanted)
+            Streaming.Fence();
+    }
+
+    /// <summary>The blocks of a group: of 2048, the last of up to 4095.</summary>
+    private static nint FloatBlocks(nint length) => Math.Max(1, length / FloatBlockLength);
+
+    private static nint FloatBlockEnd(nint block, nint length) => block == FloatBlocks(length) - 1 ? length : (block + 1) * FloatBlockLength;
+
+    private static void SumBlocks(void* state, nint start, nint end)
+    {
+        ref readonly GroupPart part = ref *(GroupPart*)state;
+        for (nint block = start; block < end; block++)
+        {
+            nint first = block * FloatBlockLength;
+            part.Sums[block] = Sum(part.Dy + first, part.X + first, part.Weight == null ? null : part.Weight + first, FloatBlockEnd(block, part.Length) - first, in part.Group);
+        }
+    }
+
+    private static void SumRuns(void* state, nint start, nint end)
+    {
+        ref readonly GroupPart part = ref *(GroupPart*)state;
+        for (nint p = start; p < end; p++)
+            part.Sums[p] = Sum(part.Dy + p * part.Run, part.X + p * part.Run, null, part.Run, in part.Group);
+    }
+
+    private static void WriteBlocks(void* state, nint start, nint end)
+    {
+        ref readonly GroupPart part = ref *(GroupPart*)state;
+        nint first = start * FloatBlockLength;
+        WriteElementwise(part.Dy + first, part.X + first, part.Dx == null ? null : part.Dx + first, FloatBlockEnd(end - 1, part.Length) - first, part.Weight == null ? null : part.Weight + first, in part.Group,
+            part.Weights == null ? null : part.Weights + first, part.Biases == null ? null : part.Biases + first, part.Stream);
+    }
+
+    private static void WriteRuns(void* state, nint start, nint end)
+    {
+        ref readonly GroupPart part = ref *(GroupPart*)state;
+        for (nint p = start; p < end; p++)
+            WriteRun(part.Dy + p * part.Run, part.X + p * part.Run, part.Dx + p * part.Run, part.Run, part.WeightOf(p), in part.Group, part.Stream);
     }
 
     /// <summary>The sums over neighbouring elements, with a weight for each, or none.</summary>
     private static FloatSums Sum(float* dy, float* x, float* weight, nint length, in FloatGroup group)
     {
         FloatSums sums = default;
-        for (nint start = 0; start < length;)
+        nint blocks = FloatBlocks(length);
+        for (nint block = 0; block < blocks; block++)
         {
-            nint left = length - start, n = left < 2 * FloatBlockLength ? left : FloatBlockLength;
+            nint start = block * FloatBlockLength, n = FloatBlockEnd(block, length) - start;
             if (n < Vector512<float>.Count)
                 SumShort(dy + start, x + start, weight == null ? null : weight + start, n, in group, ref sums);
             else if (weight == null)
                 SumBlock<Unweighted>(dy + start, x + start, null, n, in group, ref sums);
             else
                 SumBlock<Weighted>(dy + start, x + start, weight + start, n, in group, ref sums);
-            start += n;
         }
         return sums;
     }

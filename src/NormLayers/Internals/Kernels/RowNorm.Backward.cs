@@ -44,10 +44,12 @@ internal static unsafe partial class RowNorm
         nint leastLength = (LeastBlockElements + layout.Length * layout.Period - 1) / (layout.Length * layout.Period);
         nint blockLength = Math.Max((periods + MaxBlocks - 1) / MaxBlocks, leastLength), blocks = (periods + blockLength - 1) / blockLength;
         int threads = Partition.Threads(layout.Groups * layout.Length, maxThreads);
+        // Fewer groups than threads: the threads share each group.
+        bool shared = typeof(T) == typeof(float) && layout.Groups < threads && blockLength == 1;
         int sums = weightSums.Length + biasSums.Length;
         // The only block is added up in its place. Of several, one thread adds each up at once, in a buffer that stays in cache; more threads keep them apart until all are done.
-        using var scratch = new RentedDoubles(blocks == 1 ? 0 : threads == 1 ? sums : sums * blocks);
-        if (blocks != 1)
+        using var scratch = new RentedDoubles(shared || blocks == 1 ? 0 : threads == 1 ? sums : sums * blocks);
+        if (shared || blocks != 1)
         {
             weightSums.Clear();
             biasSums.Clear();
@@ -59,9 +61,14 @@ internal static unsafe partial class RowNorm
             var work = new BackwardWork<T>
             {
                 Dy = pdy, X = px, Dx = pdx, Weight = pw, Statistics = ps, Layout = layout, Periods = periods, BlockLength = blockLength, Stride = threads == 1 ? 0 : sums,
-                WeightSums = pWeightSums == null || blocks == 1 ? pWeightSums : pScratch, BiasSums = pBiasSums == null || blocks == 1 ? pBiasSums : pScratch + weightSums.Length,
+                WeightSums = pWeightSums == null || shared || blocks == 1 ? pWeightSums : pScratch, BiasSums = pBiasSums == null || shared || blocks == 1 ? pBiasSums : pScratch + weightSums.Length,
                 Stream = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: pdx == pdy || pdx == px || pdx == null || (layout.Run > 1 ? layout.Run : layout.Length) % 16 != 0 || (nint)pdx % 64 != 0),
             };
+            if (shared)
+            {
+                BackwardShared(in *(BackwardWork<float>*)&work, threads);
+                return;
+            }
             if (threads > 1 || blocks == 1)
                 Partition.Run(blocks * layout.Period, threads, &BackwardBlocks<T>, &work);
             for (nint block = 0; block < blocks && blocks > 1; block++)
