@@ -11,7 +11,7 @@ namespace NormLayers;
 /// <c>y = (x - E[x]) / sqrt(Var[x] + eps) * weight + bias</c>. The layers differ in how they cut their input into groups
 /// (and RMSNorm leaves the mean and the bias out).
 /// </summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
 {
     private protected AffineNormLayer(string name, double eps)
@@ -40,26 +40,33 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
 
     /// <inheritdoc/>
     public override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination)
-        => Normalize(input, ForwardLayoutOf(input), destination, []);
+        => Normalize(input, ForwardLayoutOf(input.Lengths), destination, []);
+
+    internal override void ForwardOf<TInput>(in ReadOnlyTensorSpan<TInput> input, in TensorSpan<TInput> destination)
+        => Normalize(input, ForwardLayoutOf(input.Lengths), destination, []);
 
     /// <inheritdoc/>
-    public override Tensor<T> Forward(Tensor<T> input, out ForwardPass<T> pass, PassMemory keep = PassMemory.Input)
+    public override Tensor<T> Forward(Tensor<T> input, out ForwardPass<T> pass, PassMemory keep = PassMemory.Input) => ForwardOf(input, out pass, keep);
+
+    internal override Tensor<TInput> ForwardOf<TInput>(Tensor<TInput> input, out ForwardPass<TInput> pass, PassMemory keep)
     {
         ArgumentNullException.ThrowIfNull(input);
-        RowLayout layout = ForwardLayoutOf(input.AsReadOnlyTensorSpan());
+        RowLayout layout = ForwardLayoutOf(input.Lengths);
         if (keep == PassMemory.Output)
-            CheckRecoverable();
-        Tensor<T> output = Layout.ResultLike(input.AsReadOnlyTensorSpan(), layout);
+            CheckRecoverable<TInput>();
+        Tensor<TInput> output = Layout.ResultLike(input.AsReadOnlyTensorSpan(), layout);
         var statistics = new GroupStatistics[layout.Groups];
         Normalize(input.AsReadOnlyTensorSpan(), layout, output.AsTensorSpan(), statistics);
-        pass = new ForwardPass<T>(keep == PassMemory.Output ? output : input, keep, layout, statistics);
+        pass = new ForwardPass<TInput>(keep == PassMemory.Output ? output : input, keep, layout, statistics);
         return output;
     }
 
     /// <inheritdoc/>
-    public override void Backward(in ReadOnlyTensorSpan<T> gradOutput, ForwardPass<T> pass, in TensorSpan<T> gradInput)
+    public override void Backward(in ReadOnlyTensorSpan<T> gradOutput, ForwardPass<T> pass, in TensorSpan<T> gradInput) => BackwardOf(gradOutput, pass, gradInput);
+
+    internal override void BackwardOf<TInput>(in ReadOnlyTensorSpan<TInput> gradOutput, ForwardPass<TInput> pass, in TensorSpan<TInput> gradInput)
     {
-        (Tensor<T> input, GroupStatistics[] statistics) = Recover(pass);
+        (Tensor<TInput> input, GroupStatistics[] statistics) = Recover(pass);
         Functional.RowBackward(gradOutput, input.AsReadOnlyTensorSpan(), pass.Layout, statistics, Functional.OrNone(Weight?.Value), gradInput, GradOf(Weight), GradOf(Bias), Gate, MaxThreads);
     }
 
@@ -88,17 +95,17 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
     }
 
     /// <summary>A result is channels-last where the tensor is, and the layer can walk it so.</summary>
-    private protected sealed override Tensor<T> ResultLike(Tensor<T> tensor)
-        => Layout.ResultLike(tensor.AsReadOnlyTensorSpan(), LayoutOf(tensor.AsReadOnlyTensorSpan()));
+    internal sealed override Tensor<TInput> ResultLike<TInput>(Tensor<TInput> tensor)
+        => Layout.ResultLike(tensor.AsReadOnlyTensorSpan(), LayoutOf(tensor.Lengths));
 
     /// <summary>Checks an input's shape and cuts it into groups.</summary>
-    private protected abstract RowLayout LayoutOf(in ReadOnlyTensorSpan<T> input);
+    private protected abstract RowLayout LayoutOf(ReadOnlySpan<nint> input);
 
     /// <summary>The same for a forward, where the layer's mode may choose the statistics.</summary>
-    private protected virtual RowLayout ForwardLayoutOf(in ReadOnlyTensorSpan<T> input) => LayoutOf(input);
+    private protected virtual RowLayout ForwardLayoutOf(ReadOnlySpan<nint> input) => LayoutOf(input);
 
     /// <summary>Applies the layer, and saves each group's statistics unless none are wanted.</summary>
-    private protected virtual void Normalize(in ReadOnlyTensorSpan<T> input, in RowLayout layout, in TensorSpan<T> destination, Span<GroupStatistics> statistics)
+    private protected virtual void Normalize<TInput>(in ReadOnlyTensorSpan<TInput> input, in RowLayout layout, in TensorSpan<TInput> destination, Span<GroupStatistics> statistics) where TInput : unmanaged
         => Functional.RowForward(input, layout, Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Eps, destination, statistics, MaxThreads);
 
     /// <summary>Whether a pass with a layout may be this layer's, which has a layout of its own for the pass's tensor.</summary>
@@ -117,16 +124,16 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
     }
 
     /// <summary>The input of a pass with its statistics; where the output was kept, the input less its mean.</summary>
-    private (Tensor<T> Input, GroupStatistics[] Statistics) Recover(ForwardPass<T> pass)
+    private (Tensor<TInput> Input, GroupStatistics[] Statistics) Recover<TInput>(ForwardPass<TInput> pass) where TInput : unmanaged
     {
         ArgumentNullException.ThrowIfNull(pass);
-        if (!Makes(LayoutOf(pass.Kept.AsReadOnlyTensorSpan()), pass.Layout))
+        if (!Makes(LayoutOf(pass.Kept.Lengths), pass.Layout))
             throw new ArgumentException($"Expected a pass of {this}, got one of a layer that groups {Layout.Text(pass.Kept.Lengths)} otherwise.", nameof(pass));
         if (pass.Memory == PassMemory.Input)
             return (pass.Kept, pass.SavedStatistics);
 
-        CheckRecoverable();
-        Tensor<T> centered = Tensor.CreateFromShapeUninitialized<T>(pass.Kept.Lengths);
+        CheckRecoverable<TInput>();
+        Tensor<TInput> centered = Tensor.CreateFromShapeUninitialized<TInput>(pass.Kept.Lengths);
         var statistics = new GroupStatistics[pass.Statistics.Length];
         Functional.RecoverCentered(pass.Kept.AsReadOnlyTensorSpan(), centered.AsTensorSpan(), pass.Layout, pass.Statistics, in ReferenceOf(Weight), in ReferenceOf(Bias), statistics);
         return (centered, statistics);
@@ -135,19 +142,19 @@ public abstract class AffineNormLayer<T> : NormLayer<T> where T : unmanaged
             => ref parameter is null ? ref Unsafe.NullRef<T>() : ref MemoryMarshal.GetReference(parameter.Elements);
     }
 
-    private protected void CheckRecoverable()
+    private protected void CheckRecoverable<TInput>()
     {
-        // Ten bits: (y - bias) / weight has the rounding error of y, which grows with |bias| / |weight|.
-        const double MostBiasPerWeight = 1024;
+        // Ten bits, or two of the eight or eleven: (y - bias) / weight has the rounding error of y, which grows with |bias| / |weight|.
+        double mostBiasPerWeight = SixteenBits.Is<TInput>() ? 4 : 1024;
         if (Weight is null)
             return;
-        double least = typeof(T) == typeof(float) ? 1e-30 : 1e-290;
+        double least = typeof(T) == typeof(double) ? 1e-290 : 1e-30;
         ReadOnlySpan<T> weights = Weight.Elements, biases = Bias is null ? [] : Bias.Elements;
         for (int index = 0; index < weights.Length; index++)
         {
             double weight = Math.Abs(Elements.ToDouble(weights[index])), bias = biases.IsEmpty ? 0 : Math.Abs(Elements.ToDouble(biases[index]));
-            if (!(weight >= least && bias <= MostBiasPerWeight * weight))
-                throw new InvalidOperationException($"The normalized value cannot be recovered from the output of {this}: weight element {index} is {weight} beside a bias of {bias}; expected a weight of at least {least} and 1/{MostBiasPerWeight} of the bias in magnitude. Keep the input instead (PassMemory.Input).");
+            if (!(weight >= least && bias <= mostBiasPerWeight * weight))
+                throw new InvalidOperationException($"The normalized value cannot be recovered from the output of {this}: weight element {index} is {weight} beside a bias of {bias}; expected a weight of at least {least} and 1/{mostBiasPerWeight} of the bias in magnitude. Keep the input instead (PassMemory.Input).");
         }
     }
 }

@@ -9,7 +9,7 @@ namespace NormLayers;
 /// Batch normalization: <c>y = (x - E[x]) / sqrt(Var[x] + eps) * weight[c] + bias[c]</c>, in training with the mean and the biased
 /// variance of each channel over the batch and all positions, in evaluation with the running ones.
 /// </summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>
 /// <para>Shapes: input and output (N, C, *) with C = numFeatures; <see cref="BatchNorm1d{T}"/> takes (N, C) and (N, C, L),
 /// <see cref="BatchNorm2d{T}"/> (N, C, H, W), <see cref="BatchNorm3d{T}"/> (N, C, D, H, W). The result of a channels-last input is channels-last.</para>
@@ -27,9 +27,11 @@ public abstract class BatchNorm<T> : RunningNormLayer<T> where T : unmanaged
     private bool UsesBatch => Training || RunningMean is null;
 
     /// <inheritdoc/>
-    public sealed override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination)
+    public sealed override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination) => ForwardOf(input, destination);
+
+    internal sealed override void ForwardOf<TInput>(in ReadOnlyTensorSpan<TInput> input, in TensorSpan<TInput> destination)
     {
-        RowLayout layout = ForwardLayoutOf(input);
+        RowLayout layout = ForwardLayoutOf(input.Lengths);
         GroupStatistics[] rented = ArrayPool<GroupStatistics>.Shared.Rent((int)layout.Groups);
         try
         {
@@ -42,41 +44,43 @@ public abstract class BatchNorm<T> : RunningNormLayer<T> where T : unmanaged
     }
 
     /// <inheritdoc/>
-    public sealed override Tensor<T> Forward(Tensor<T> input, out ForwardPass<T> pass, PassMemory keep = PassMemory.Input)
+    public sealed override Tensor<T> Forward(Tensor<T> input, out ForwardPass<T> pass, PassMemory keep = PassMemory.Input) => ForwardOf(input, out pass, keep);
+
+    internal sealed override Tensor<TInput> ForwardOf<TInput>(Tensor<TInput> input, out ForwardPass<TInput> pass, PassMemory keep)
     {
         ArgumentNullException.ThrowIfNull(input);
-        RowLayout layout = ForwardLayoutOf(input.AsReadOnlyTensorSpan());
+        RowLayout layout = ForwardLayoutOf(input.Lengths);
         if (keep == PassMemory.Output)
-            CheckRecoverable();
-        Tensor<T> output = Layout.ResultLike(input.AsReadOnlyTensorSpan(), layout);
+            CheckRecoverable<TInput>();
+        Tensor<TInput> output = Layout.ResultLike(input.AsReadOnlyTensorSpan(), layout);
         var statistics = new GroupStatistics[layout.Groups];
         Apply(input.AsReadOnlyTensorSpan(), layout, output.AsTensorSpan(), statistics);
-        pass = new ForwardPass<T>(keep == PassMemory.Output ? output : input, keep, layout, statistics);
+        pass = new ForwardPass<TInput>(keep == PassMemory.Output ? output : input, keep, layout, statistics);
         return output;
     }
 
     /// <summary>Throws unless the layer takes inputs of a rank.</summary>
-    private protected abstract void CheckRank(in ReadOnlyTensorSpan<T> input);
+    private protected abstract void CheckRank(ReadOnlySpan<nint> input);
 
-    private protected static void ThrowRank(in ReadOnlyTensorSpan<T> input, string accepted)
-        => throw new ArgumentException($"Expected an input of shape {accepted}, got {input.Rank} dimensions: {Layout.Text(input.Lengths)}.", nameof(input));
+    private protected static void ThrowRank(ReadOnlySpan<nint> input, string accepted)
+        => throw new ArgumentException($"Expected an input of shape {accepted}, got {input.Length} dimensions: {Layout.Text(input)}.", nameof(input));
 
-    private protected sealed override RowLayout LayoutOf(in ReadOnlyTensorSpan<T> input)
+    private protected sealed override RowLayout LayoutOf(ReadOnlySpan<nint> input)
     {
         CheckRank(input);
         CheckInitialized();
-        if ((RunningMean is not null || Weight is not null) && input.Lengths[1] != NumFeatures)
-            throw new ArgumentException($"Expected an input of {NumFeatures} channels (numFeatures), got {input.Lengths[1]} in shape {Layout.Text(input.Lengths)}.", nameof(input));
+        if ((RunningMean is not null || Weight is not null) && input[1] != NumFeatures)
+            throw new ArgumentException($"Expected an input of {NumFeatures} channels (numFeatures), got {input[1]} in shape {Layout.Text(input)}.", nameof(input));
         return Functional.BatchNormLayout(input, Functional.OrNothing(RunningMean), Functional.OrNothing(RunningVar), Functional.OrNone(Weight?.Value), default, UsesBatch);
     }
 
-    private protected sealed override RowLayout ForwardLayoutOf(in ReadOnlyTensorSpan<T> input)
+    private protected sealed override RowLayout ForwardLayoutOf(ReadOnlySpan<nint> input)
     {
         Prepare(input);
         return LayoutOf(input);
     }
 
-    private protected sealed override int ChannelDimension(in ReadOnlyTensorSpan<T> input)
+    private protected sealed override int ChannelDimension(ReadOnlySpan<nint> input)
     {
         CheckRank(input);
         return 1;
@@ -86,7 +90,7 @@ public abstract class BatchNorm<T> : RunningNormLayer<T> where T : unmanaged
     private protected sealed override bool Makes(in RowLayout own, in RowLayout pass)
         => own == (own.Statistic == pass.Statistic ? pass : (pass.Strided with { Statistic = own.Statistic }).AsRows());
 
-    private void Apply(in ReadOnlyTensorSpan<T> input, in RowLayout layout, in TensorSpan<T> destination, Span<GroupStatistics> statistics)
+    private void Apply<TInput>(in ReadOnlyTensorSpan<TInput> input, in RowLayout layout, in TensorSpan<TInput> destination, Span<GroupStatistics> statistics) where TInput : unmanaged
     {
         if (layout.Statistic == RowStatistic.Given)
             Functional.GivenStatistics<T>(RunningMean!, RunningVar!, Eps, statistics);
@@ -103,7 +107,7 @@ public abstract class BatchNorm<T> : RunningNormLayer<T> where T : unmanaged
 }
 
 /// <summary>Batch normalization of (N, C) or (N, C, L): see <see cref="BatchNorm{T}"/>.</summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html</remarks>
 public class BatchNorm1d<T> : BatchNorm<T> where T : unmanaged
 {
@@ -131,15 +135,15 @@ public class BatchNorm1d<T> : BatchNorm<T> where T : unmanaged
         return arguments.NumFeatures is null ? new LazyBatchNorm1d<T>(arguments) : new BatchNorm1d<T>(arguments);
     }
 
-    private protected override void CheckRank(in ReadOnlyTensorSpan<T> input)
+    private protected override void CheckRank(ReadOnlySpan<nint> input)
     {
-        if (input.Rank is not (2 or 3))
+        if (input.Length is not (2 or 3))
             ThrowRank(input, "(N, C) or (N, C, L)");
     }
 }
 
 /// <summary>Batch normalization of (N, C, H, W): see <see cref="BatchNorm{T}"/>.</summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html</remarks>
 /// <example><code>
 /// var norm = new BatchNorm2d&lt;float&gt;(64);
@@ -173,15 +177,15 @@ public class BatchNorm2d<T> : BatchNorm<T> where T : unmanaged
         return arguments.NumFeatures is null ? new LazyBatchNorm2d<T>(arguments) : new BatchNorm2d<T>(arguments);
     }
 
-    private protected override void CheckRank(in ReadOnlyTensorSpan<T> input)
+    private protected override void CheckRank(ReadOnlySpan<nint> input)
     {
-        if (input.Rank != 4)
+        if (input.Length != 4)
             ThrowRank(input, "(N, C, H, W)");
     }
 }
 
 /// <summary>Batch normalization of (N, C, D, H, W): see <see cref="BatchNorm{T}"/>.</summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm3d.html</remarks>
 public class BatchNorm3d<T> : BatchNorm<T> where T : unmanaged
 {
@@ -209,9 +213,9 @@ public class BatchNorm3d<T> : BatchNorm<T> where T : unmanaged
         return arguments.NumFeatures is null ? new LazyBatchNorm3d<T>(arguments) : new BatchNorm3d<T>(arguments);
     }
 
-    private protected override void CheckRank(in ReadOnlyTensorSpan<T> input)
+    private protected override void CheckRank(ReadOnlySpan<nint> input)
     {
-        if (input.Rank != 5)
+        if (input.Length != 5)
             ThrowRank(input, "(N, C, D, H, W)");
     }
 }

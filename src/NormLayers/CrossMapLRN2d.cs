@@ -10,7 +10,7 @@ namespace NormLayers;
 /// <c>y[c] = x[c] / (k + alpha / size * S[c])^beta</c>, S the sum of x[j]² over j from <c>c - (size - 1) / 2</c> to
 /// <c>c + (size - 1) / 2</c>, and of x[0]² too wherever that window has left channel 0 behind.
 /// </summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>
 /// <para>Shapes: input and output (N, C, H, W). No parameters. Kept for models that were trained with it; otherwise use <see cref="LocalResponseNorm{T}"/>.</para>
 /// <para>PyTorch's running sum never takes out channel 0, and its backward sums <c>dy[j] * y[j] / d[j]</c> over j from <c>c - (size + 1) / 2</c>
@@ -52,43 +52,51 @@ public sealed class CrossMapLRN2d<T> : NormLayer<T> where T : unmanaged
     public override IReadOnlyList<Parameter<T>> Parameters => [];
 
     /// <inheritdoc/>
-    public override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination)
+    public override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination) => ForwardOf(input, destination);
+
+    internal override void ForwardOf<TInput>(in ReadOnlyTensorSpan<TInput> input, in TensorSpan<TInput> destination)
     {
-        CheckInput(input, leastSize: 1);
+        CheckInput(input.Lengths, leastSize: 1);
         Layout.CheckDestination(input, destination, nameof(destination));
         if (input.FlattenedLength == 0)
             return;
-        (nint samples, nint channels, nint run, WindowParameters window) = Window(input);
+        (nint samples, nint channels, nint run, WindowParameters window) = Window(input.Lengths);
         WindowNorm.Forward(in Layout.Contiguous(input, destination), ref TensorMarshal.GetReference(destination), samples, channels, run, in window, MaxThreads);
     }
 
     /// <inheritdoc/>
-    public override Tensor<T> Forward(Tensor<T> input, out ForwardPass<T> pass, PassMemory keep = PassMemory.Input)
+    public override Tensor<T> Forward(Tensor<T> input, out ForwardPass<T> pass, PassMemory keep = PassMemory.Input) => ForwardOf(input, out pass, keep);
+
+    internal override Tensor<TInput> ForwardOf<TInput>(Tensor<TInput> input, out ForwardPass<TInput> pass, PassMemory keep)
     {
+        ArgumentNullException.ThrowIfNull(input);
         if (keep == PassMemory.Output)
             throw new InvalidOperationException($"The input cannot be recovered from the output of {this}: keep the input (PassMemory.Input).");
-        Tensor<T> output = Forward(input);
-        pass = new ForwardPass<T>(input, keep, default, []);
+        Tensor<TInput> output = Tensor.CreateFromShapeUninitialized<TInput>(input.Lengths);
+        ForwardOf(input.AsReadOnlyTensorSpan(), output.AsTensorSpan());
+        pass = new ForwardPass<TInput>(input, keep, default, []);
         return output;
     }
 
     /// <inheritdoc/>
     /// <exception cref="ArgumentOutOfRangeException">The size is below 2, for which PyTorch has no backward.</exception>
-    public override void Backward(in ReadOnlyTensorSpan<T> gradOutput, ForwardPass<T> pass, in TensorSpan<T> gradInput)
+    public override void Backward(in ReadOnlyTensorSpan<T> gradOutput, ForwardPass<T> pass, in TensorSpan<T> gradInput) => BackwardOf(gradOutput, pass, gradInput);
+
+    internal override void BackwardOf<TInput>(in ReadOnlyTensorSpan<TInput> gradOutput, ForwardPass<TInput> pass, in TensorSpan<TInput> gradInput)
     {
         ArgumentNullException.ThrowIfNull(pass);
         if (pass.Layout != default || pass.Kept.Rank != 4)
             throw new ArgumentException($"Expected a pass of {this}, got one of another layer.", nameof(pass));
         if (gradInput.Rank == 0)
             return;
-        ReadOnlyTensorSpan<T> input = pass.Kept.AsReadOnlyTensorSpan();
-        CheckInput(input, leastSize: 2);
+        ReadOnlyTensorSpan<TInput> input = pass.Kept.AsReadOnlyTensorSpan();
+        CheckInput(input.Lengths, leastSize: 2);
         Functional.CheckGradients(gradOutput, input, gradInput);
         if (input.FlattenedLength == 0)
             return;
-        using var dy = new ContiguousOperand<T>(gradOutput);
-        using var x = new ContiguousOperand<T>(input);
-        (nint samples, nint channels, nint run, WindowParameters window) = Window(input);
+        using var dy = new ContiguousOperand<TInput>(gradOutput);
+        using var x = new ContiguousOperand<TInput>(input);
+        (nint samples, nint channels, nint run, WindowParameters window) = Window(input.Lengths);
         WindowNorm.Backward(in dy.Reference, in x.Reference, ref TensorMarshal.GetReference(gradInput), samples, channels, run, in window, MaxThreads);
     }
 
@@ -116,15 +124,15 @@ public sealed class CrossMapLRN2d<T> : NormLayer<T> where T : unmanaged
     /// <inheritdoc/>
     public override string ToString() => $"CrossMapLRN2d({Size}, alpha={printedAlpha}, beta={printedBeta}, k={printedK})";
 
-    private void CheckInput(in ReadOnlyTensorSpan<T> input, nint leastSize)
+    private void CheckInput(ReadOnlySpan<nint> input, nint leastSize)
     {
-        if (input.Rank != 4)
-            throw new ArgumentException($"Expected an input of 4 dimensions (N, C, H, W), got shape {Layout.Text(input.Lengths)}.", nameof(input));
+        if (input.Length != 4)
+            throw new ArgumentException($"Expected an input of 4 dimensions (N, C, H, W), got shape {Layout.Text(input)}.", nameof(input));
         ArgumentOutOfRangeException.ThrowIfLessThan(Size, leastSize, "size");
     }
 
-    private (nint Samples, nint Channels, nint Run, WindowParameters Window) Window(in ReadOnlyTensorSpan<T> input)
-        => (input.Lengths[0], input.Lengths[1], Layout.Product(input.Lengths[2..]), new WindowParameters(Size, Alpha, Beta, K, input.Lengths[1]));
+    private (nint Samples, nint Channels, nint Run, WindowParameters Window) Window(ReadOnlySpan<nint> input)
+        => (input[0], input[1], Layout.Product(input[2..]), new WindowParameters(Size, Alpha, Beta, K, input[1]));
 
     internal static CrossMapLRN2d<T> FromCall(PythonCall call)
     {

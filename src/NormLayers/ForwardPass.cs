@@ -11,7 +11,7 @@ public enum PassMemory
 
     /// <summary>
     /// The output, from which the normalized value is recovered as (y - bias) / weight, so that the input can be let go. Costs
-    /// up to ten bits of precision where the bias is large beside the weight, and is refused where it would cost more.
+    /// up to ten bits of precision (in 16-bit types two) where the bias is large beside the weight, and is refused where it would cost more.
     /// </summary>
     Output,
 }

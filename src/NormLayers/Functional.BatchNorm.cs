@@ -10,7 +10,7 @@ namespace NormLayers;
 public static partial class Functional
 {
     /// <summary>Normalizes each channel over the batch and all positions, or with running statistics.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (N, C, *).</param>
     /// <param name="runningMean">The running mean of shape (C), or <c>default</c> for none. Read in evaluation, changed in training.</param>
     /// <param name="runningVar">The running variance of shape (C), or <c>default</c> for none. Read in evaluation, changed in training.</param>
@@ -36,7 +36,7 @@ public static partial class Functional
     public static void BatchNorm<T>(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> runningMean, in TensorSpan<T> runningVar, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, bool training, double momentum, double eps, in TensorSpan<T> destination, int maxThreads = 0)
         where T : unmanaged
     {
-        RowLayout layout = BatchNormLayout(input, runningMean, runningVar, weight, bias, training);
+        RowLayout layout = BatchNormLayout(input.Lengths, runningMean, runningVar, weight, bias, training);
         GroupStatistics[] rented = ArrayPool<GroupStatistics>.Shared.Rent((int)layout.Groups);
         try
         {
@@ -49,7 +49,7 @@ public static partial class Functional
     }
 
     /// <summary>The same, and saves what <see cref="BatchNormBackward{T}"/> needs besides the input.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (N, C, *).</param>
     /// <param name="runningMean">The running mean of shape (C), or <c>default</c> for none.</param>
     /// <param name="runningVar">The running variance of shape (C), or <c>default</c> for none.</param>
@@ -66,13 +66,13 @@ public static partial class Functional
     public static void BatchNorm<T>(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> runningMean, in TensorSpan<T> runningVar, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, bool training, double momentum, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics, int maxThreads = 0)
         where T : unmanaged
     {
-        RowLayout layout = BatchNormLayout(input, runningMean, runningVar, weight, bias, training);
+        RowLayout layout = BatchNormLayout(input.Lengths, runningMean, runningVar, weight, bias, training);
         CheckStatistics(statistics, layout);
         BatchNorm(input, runningMean, runningVar, weight, bias, layout, momentum, eps, destination, statistics, maxThreads);
     }
 
     /// <summary>Normalizes each channel over the batch and all positions, or with running statistics.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (N, C, *), any strides.</param>
     /// <param name="runningMean">The running mean of shape (C), or null for none. Read in evaluation, changed in training.</param>
     /// <param name="runningVar">The running variance of shape (C), or null for none. Read in evaluation, changed in training.</param>
@@ -90,19 +90,19 @@ public static partial class Functional
     {
         ArgumentNullException.ThrowIfNull(input);
         TensorSpan<T> mean = OrNothing(runningMean), variance = OrNothing(runningVar);
-        RowLayout layout = BatchNormLayout(input.AsReadOnlyTensorSpan(), mean, variance, OrNone(weight), OrNone(bias), training);
+        RowLayout layout = BatchNormLayout(input.Lengths, mean, variance, OrNone(weight), OrNone(bias), training);
         Tensor<T> result = Layout.ResultLike(input.AsReadOnlyTensorSpan(), layout);
         BatchNorm(input.AsReadOnlyTensorSpan(), mean, variance, OrNone(weight), OrNone(bias), layout, momentum, eps, result.AsTensorSpan(), new GroupStatistics[layout.Groups], 0);
         return result;
     }
 
     /// <summary>Checks a call and cuts its input into channels; <paramref name="training"/> as in PyTorch's function.</summary>
-    internal static RowLayout BatchNormLayout<T>(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> runningMean, in TensorSpan<T> runningVar, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, bool training)
+    internal static RowLayout BatchNormLayout<T>(ReadOnlySpan<nint> input, in TensorSpan<T> runningMean, in TensorSpan<T> runningVar, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, bool training)
     {
-        CheckBatch(input);
-        nint channels = input.Lengths[1], count = input.Lengths[0] * Layout.Product(input.Lengths[2..]);
+        CheckBatch<T>(input);
+        nint channels = input[1], count = input[0] * Layout.Product(input[2..]);
         if (training && count == 1)
-            throw new ArgumentException($"Expected more than one value per channel in training, got one: shape {Layout.Text(input.Lengths)}.", nameof(input));
+            throw new ArgumentException($"Expected more than one value per channel in training, got one: shape {Layout.Text(input)}.", nameof(input));
         CheckRunning(runningMean, channels, nameof(runningMean));
         CheckRunning(runningVar, channels, nameof(runningVar));
         if (!training && runningMean.Rank == 0)
@@ -111,14 +111,14 @@ public static partial class Functional
             throw new ArgumentException($"Expected a {nameof(runningVar)} in evaluation, got none.", nameof(runningVar));
         CheckChannelParameter(weight, channels, nameof(weight));
         CheckChannelParameter(bias, channels, nameof(bias));
-        return ChannelsOf(input.Lengths, training ? RowStatistic.MeanAndVarianceOrZero : RowStatistic.Given);
+        return ChannelsOf(input, training ? RowStatistic.MeanAndVarianceOrZero : RowStatistic.Given);
     }
 
-    private static void CheckBatch<T>(in ReadOnlyTensorSpan<T> input)
+    private static void CheckBatch<T>(ReadOnlySpan<nint> input)
     {
         Elements.CheckSupported<T>("BatchNorm");
-        if (input.Rank < 2)
-            throw new ArgumentException($"Expected an input of at least 2 dimensions (N, C, *), got shape {Layout.Text(input.Lengths)}.", nameof(input));
+        if (input.Length < 2)
+            throw new ArgumentException($"Expected an input of at least 2 dimensions (N, C, *), got shape {Layout.Text(input)}.", nameof(input));
     }
 
     /// <summary>A group for each channel of a shape (N, C, *).</summary>
@@ -133,8 +133,8 @@ public static partial class Functional
     private static void BatchNorm<T>(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> runningMean, in TensorSpan<T> runningVar, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, in RowLayout layout, double momentum, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics, int maxThreads)
         where T : unmanaged
     {
-        CheckApart(runningMean, destination, nameof(runningMean), nameof(destination));
-        CheckApart(runningVar, destination, nameof(runningVar), nameof(destination));
+        CheckApart(runningMean.AsReadOnlyTensorSpan(), destination, nameof(runningMean), nameof(destination));
+        CheckApart(runningVar.AsReadOnlyTensorSpan(), destination, nameof(runningVar), nameof(destination));
         if (layout.Statistic == RowStatistic.Given)
             GivenStatistics<T>(runningMean, runningVar, eps, statistics);
         RowForward(input, layout, weight, bias, eps, destination, statistics, maxThreads);

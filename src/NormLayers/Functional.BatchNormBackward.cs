@@ -7,7 +7,7 @@ namespace NormLayers;
 public static partial class Functional
 {
     /// <summary>The gradients of <c>BatchNorm</c>. Each result is optional: <c>default</c> for one that is not wanted.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="gradOutput">The gradient of the output, any strides.</param>
     /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>
     /// <param name="statistics">What the forward saved, one a channel.</param>
@@ -29,7 +29,7 @@ public static partial class Functional
         => RowBackward(gradOutput, input, BatchNormGradientLayout(input, weight, training), statistics, weight, gradInput, gradWeight, gradBias, maxThreads: maxThreads);
 
     /// <summary>The Jacobian-vector product of <c>BatchNorm</c>: how the output moves when its inputs move along tangents.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>
     /// <param name="statistics">What the forward saved, one a channel.</param>
     /// <param name="weight">The forward's weight, or <c>default</c> for none.</param>
@@ -46,7 +46,7 @@ public static partial class Functional
         => RowJvp(input, BatchNormGradientLayout(input, weight, training), statistics, weight, inputTangent, weightTangent, biasTangent, destination);
 
     /// <summary>The gradients of <see cref="BatchNormBackward{T}"/> for given cotangents of its results (double backward, as gradient penalties need it).</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="gradOutput">The backward's gradient of the output, any strides.</param>
     /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>
     /// <param name="statistics">What the forward saved, one a channel.</param>
@@ -66,7 +66,7 @@ public static partial class Functional
 
     private static RowLayout BatchNormGradientLayout<T>(in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> weight, bool training)
     {
-        CheckBatch(input);
+        CheckBatch<T>(input.Lengths);
         CheckChannelParameter(weight, input.Lengths[1], nameof(weight));
         return ChannelsOf(input.Lengths, training ? RowStatistic.MeanAndVarianceOrZero : RowStatistic.Given);
     }

@@ -7,7 +7,7 @@ namespace NormLayers;
 public static partial class Functional
 {
     /// <summary>Normalizes each sample's channels in groups.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (N, C, *).</param>
     /// <param name="numGroups">The number of groups that a sample's C channels are cut into; divides C.</param>
     /// <param name="weight">Factors of shape (C), or <c>default</c> for none.</param>
@@ -33,8 +33,8 @@ public static partial class Functional
         RowForward(input, GroupNormLayout(input, numGroups, weight, bias), weight, bias, eps, destination, [], maxThreads);
     }
 
-    /// <summary>The same, and saves what <see cref="GroupNormBackward{T}"/> needs besides the input.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <summary>The same, and saves what <c>GroupNormBackward</c> needs besides the input.</summary>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (N, C, *).</param>
     /// <param name="numGroups">The number of groups that a sample's C channels are cut into; divides C.</param>
     /// <param name="weight">Factors of shape (C), or <c>default</c> for none.</param>
@@ -55,7 +55,7 @@ public static partial class Functional
     }
 
     /// <summary>Normalizes each sample's channels in groups.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (N, C, *), any strides.</param>
     /// <param name="numGroups">The number of groups that a sample's C channels are cut into; divides C.</param>
     /// <param name="weight">Factors of shape (C), or null for none.</param>
@@ -75,19 +75,24 @@ public static partial class Functional
         return result;
     }
 
-    internal static RowLayout GroupNormLayout<T>(in ReadOnlyTensorSpan<T> input, nint numGroups, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias)
+    private static RowLayout GroupNormLayout<T, TParameter>(in ReadOnlyTensorSpan<T> input, nint numGroups, in ReadOnlyTensorSpan<TParameter> weight, in ReadOnlyTensorSpan<TParameter> bias)
     {
-        Elements.CheckSupported<T>("GroupNorm");
-        if (input.Rank < 2)
-            throw new ArgumentException($"Expected an input of at least 2 dimensions (N, C, *), got shape {Layout.Text(input.Lengths)}.", nameof(input));
+        Elements.CheckSupported<T, TParameter>("GroupNorm");
+        return GroupNormLayout(input.Lengths, numGroups, weight, bias);
+    }
+
+    internal static RowLayout GroupNormLayout<TParameter>(ReadOnlySpan<nint> input, nint numGroups, in ReadOnlyTensorSpan<TParameter> weight, in ReadOnlyTensorSpan<TParameter> bias)
+    {
+        if (input.Length < 2)
+            throw new ArgumentException($"Expected an input of at least 2 dimensions (N, C, *), got shape {Layout.Text(input)}.", nameof(input));
         if (numGroups <= 0)
             throw new ArgumentOutOfRangeException(nameof(numGroups), numGroups, "Expected at least one group.");
-        nint samples = input.Lengths[0], channels = input.Lengths[1];
+        nint samples = input[0], channels = input[1];
         if (channels % numGroups != 0)
-            throw new ArgumentException($"Expected a number of channels that is divisible by the number of groups {numGroups}, got {channels} in shape {Layout.Text(input.Lengths)}.", nameof(input));
-        nint run = Layout.Product(input.Lengths[2..]), groupChannels = channels / numGroups;
+            throw new ArgumentException($"Expected a number of channels that is divisible by the number of groups {numGroups}, got {channels} in shape {Layout.Text(input)}.", nameof(input));
+        nint run = Layout.Product(input[2..]), groupChannels = channels / numGroups;
         if (samples == 1 && groupChannels * run == 1)
-            throw new ArgumentException($"Expected more than one value per group, got one: {numGroups} groups in shape {Layout.Text(input.Lengths)}.", nameof(input));
+            throw new ArgumentException($"Expected more than one value per group, got one: {numGroups} groups in shape {Layout.Text(input)}.", nameof(input));
         CheckChannelParameter(weight, channels, nameof(weight));
         CheckChannelParameter(bias, channels, nameof(bias));
         return new RowLayout(groupChannels * run == 0 ? 0 : samples * numGroups, groupChannels, run, numGroups);

@@ -6,7 +6,7 @@ namespace NormLayers;
 public static partial class Functional
 {
     /// <summary>The gradients of <c>GroupNorm</c>. Each result is optional: <c>default</c> for one that is not wanted.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="gradOutput">The gradient of the output, any strides.</param>
     /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>
     /// <param name="numGroups">The number of groups that a sample's C channels are cut into.</param>
@@ -27,12 +27,12 @@ public static partial class Functional
     public static void GroupNormBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, nint numGroups, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, in TensorSpan<T> gradBias, int maxThreads = 0)
         where T : unmanaged
     {
-        RowLayout layout = GroupNormLayout(input, numGroups, weight, default);
+        RowLayout layout = GroupNormLayout<T, T>(input, numGroups, weight, default);
         RowBackward(gradOutput, input, layout, statistics, weight, gradInput, gradWeight, gradBias, maxThreads: maxThreads);
     }
 
     /// <summary>The Jacobian-vector product of <c>GroupNorm</c>: how the output moves when its inputs move along tangents.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>
     /// <param name="numGroups">The number of groups that a sample's C channels are cut into.</param>
     /// <param name="statistics">What the forward saved, one a group.</param>
@@ -48,12 +48,12 @@ public static partial class Functional
     public static void GroupNormJvp<T>(in ReadOnlyTensorSpan<T> input, nint numGroups, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> inputTangent, in ReadOnlyTensorSpan<T> weightTangent, in ReadOnlyTensorSpan<T> biasTangent, in TensorSpan<T> destination)
         where T : unmanaged
     {
-        RowLayout layout = GroupNormLayout(input, numGroups, weight, default);
+        RowLayout layout = GroupNormLayout<T, T>(input, numGroups, weight, default);
         RowJvp(input, layout, statistics, weight, inputTangent, weightTangent, biasTangent, destination);
     }
 
-    /// <summary>The gradients of <see cref="GroupNormBackward{T}"/> for given cotangents of its results (double backward, as gradient penalties need it).</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <summary>The gradients of <c>GroupNormBackward</c> for given cotangents of its results (double backward, as gradient penalties need it).</summary>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="gradOutput">The backward's gradient of the output, any strides.</param>
     /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>
     /// <param name="numGroups">The number of groups that a sample's C channels are cut into.</param>
@@ -71,7 +71,7 @@ public static partial class Functional
     public static void GroupNormDoubleBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, nint numGroups, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> gradGradInput, in ReadOnlyTensorSpan<T> gradGradWeight, in ReadOnlyTensorSpan<T> gradGradBias, in TensorSpan<T> gradGradOutput, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight)
         where T : unmanaged
     {
-        RowLayout layout = GroupNormLayout(input, numGroups, weight, default);
+        RowLayout layout = GroupNormLayout<T, T>(input, numGroups, weight, default);
         RowDoubleBackward(gradOutput, input, layout, statistics, weight, gradGradInput, gradGradWeight, gradGradBias, gradGradOutput, gradInput, gradWeight);
     }
 }

@@ -10,7 +10,7 @@ namespace NormLayers;
 public static partial class Functional
 {
     /// <summary>Normalizes each channel of each sample, with its own statistics or with running ones.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (N, C, *), any strides.</param>
     /// <param name="runningMean">Running means of shape (C), or <c>default</c> for none. Updated where the input's statistics are used.</param>
     /// <param name="runningVar">Running variances of shape (C); given or left out with <paramref name="runningMean"/>. Updated where the input's statistics are used.</param>
@@ -41,7 +41,7 @@ public static partial class Functional
     }
 
     /// <summary>The same, and saves what <see cref="InstanceNormBackward{T}"/> needs besides the input.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (N, C, *), any strides.</param>
     /// <param name="runningMean">Running means, as above.</param>
     /// <param name="runningVar">Running variances, as above.</param>
@@ -64,7 +64,7 @@ public static partial class Functional
     }
 
     /// <summary>Normalizes each channel of each sample, with its own statistics or with running ones.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (N, C, *), any strides.</param>
     /// <param name="runningMean">Running means of shape (C), or null. Updated where the input's statistics are used.</param>
     /// <param name="runningVar">Running variances of shape (C), or null. Updated where the input's statistics are used.</param>
@@ -87,7 +87,7 @@ public static partial class Functional
     }
 
     /// <summary>The gradients of <c>InstanceNorm</c>. Each result is optional: <c>default</c> for one that is not wanted.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="gradOutput">The gradient of the output, any strides.</param>
     /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>
     /// <param name="useInputStats">The forward's: running statistics are constants to the gradient.</param>
@@ -111,7 +111,7 @@ public static partial class Functional
     }
 
     /// <summary>The Jacobian-vector product of <c>InstanceNorm</c>: how the output moves when its inputs move along tangents.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>
     /// <param name="useInputStats">The forward's: running statistics are constants.</param>
     /// <param name="statistics">What the forward saved, one a channel of a sample.</param>
@@ -131,7 +131,7 @@ public static partial class Functional
     }
 
     /// <summary>The gradients of <see cref="InstanceNormBackward{T}"/> for given cotangents of its results (double backward, as gradient penalties need it).</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="gradOutput">The backward's gradient of the output, any strides.</param>
     /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>
     /// <param name="useInputStats">The forward's: running statistics are constants.</param>
@@ -153,24 +153,25 @@ public static partial class Functional
     }
 
     /// <summary>One group per channel, in samples that the dimensions before the channels' make.</summary>
-    internal static RowLayout InstanceNormLayout<T>(in ReadOnlyTensorSpan<T> input, int channelDimension, RowStatistic statistic)
+    internal static RowLayout InstanceNormLayout(ReadOnlySpan<nint> input, int channelDimension, RowStatistic statistic)
     {
-        nint samples = Layout.Product(input.Lengths[..channelDimension]), channels = input.Lengths[channelDimension], run = Layout.Product(input.Lengths[(channelDimension + 1)..]);
+        nint samples = Layout.Product(input[..channelDimension]), channels = input[channelDimension], run = Layout.Product(input[(channelDimension + 1)..]);
         return new RowLayout(run == 0 ? 0 : samples * channels, 1, run, channels, statistic);
     }
 
-    internal static void CheckSpatial<T>(in ReadOnlyTensorSpan<T> input, in RowLayout layout)
+    internal static void CheckSpatial(ReadOnlySpan<nint> input, in RowLayout layout)
     {
         if (layout.Run == 1)
-            throw new ArgumentException($"Expected more than one element per channel, whose statistics are to be taken, got shape {Layout.Text(input.Lengths)}.", nameof(input));
+            throw new ArgumentException($"Expected more than one element per channel, whose statistics are to be taken, got shape {Layout.Text(input)}.", nameof(input));
     }
 
     /// <summary>Forward by either statistics, and the update of the running ones, which threads of one layer make behind its gate.</summary>
-    internal static void InstanceForward<T>(in ReadOnlyTensorSpan<T> input, in RowLayout layout, in TensorSpan<T> runningMean, in TensorSpan<T> runningVar, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double momentum, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics, Lock? gate = null, int maxThreads = 0)
+    internal static void InstanceForward<T, TParameter>(in ReadOnlyTensorSpan<T> input, in RowLayout layout, in TensorSpan<TParameter> runningMean, in TensorSpan<TParameter> runningVar, in ReadOnlyTensorSpan<TParameter> weight, in ReadOnlyTensorSpan<TParameter> bias, double momentum, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics, Lock? gate = null, int maxThreads = 0)
         where T : unmanaged
+        where TParameter : unmanaged
     {
-        CheckApart(runningMean, destination, nameof(runningMean), nameof(destination));
-        CheckApart(runningVar, destination, nameof(runningVar), nameof(destination));
+        CheckApart(runningMean.AsReadOnlyTensorSpan(), destination, nameof(runningMean), nameof(destination));
+        CheckApart(runningVar.AsReadOnlyTensorSpan(), destination, nameof(runningVar), nameof(destination));
         bool isGiven = layout.Statistic == RowStatistic.Given, isTracked = !isGiven && runningMean.Rank != 0;
         GroupStatistics[]? rented = statistics.IsEmpty && (isGiven || isTracked) ? ArrayPool<GroupStatistics>.Shared.Rent(checked((int)layout.Groups)) : null;
         if (rented is not null)
@@ -230,11 +231,11 @@ public static partial class Functional
         Elements.CheckSupported<T>("InstanceNorm");
         if (input.Rank < 2)
             throw new ArgumentException($"Expected an input of at least 2 dimensions (N, C, *), got shape {Layout.Text(input.Lengths)}.", nameof(input));
-        RowLayout layout = InstanceNormLayout(input, 1, useInputStats ? RowStatistic.MeanAndVarianceOrZero : RowStatistic.Given);
+        RowLayout layout = InstanceNormLayout(input.Lengths, 1, useInputStats ? RowStatistic.MeanAndVarianceOrZero : RowStatistic.Given);
         if (isForward)
         {
             if (useInputStats)
-                CheckSpatial(input, layout);
+                CheckSpatial(input.Lengths, layout);
             if ((runningMean.Rank == 0) != (runningVar.Rank == 0))
                 throw new ArgumentException("Expected both a running mean and a running variance or neither, got one of them.", runningMean.Rank == 0 ? nameof(runningMean) : nameof(runningVar));
             if (!useInputStats && runningMean.Rank == 0)

@@ -16,7 +16,7 @@ namespace NormLayers;
 public static partial class Functional
 {
     /// <summary>Normalizes over the last dimensions of the input.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (*, normalizedShape) or, with an axis, (*, normalizedShape, *).</param>
     /// <param name="normalizedShape">The lengths of the dimensions that share statistics, at least one: the input's last ones, or those from <paramref name="axis"/> on.</param>
     /// <param name="weight">Factors of shape normalizedShape, or <c>default</c> for none.</param>
@@ -41,8 +41,8 @@ public static partial class Functional
         RowForward(input, LayerNormLayout(input, normalizedShape, weight, bias, axis), weight, bias, eps, destination, [], maxThreads);
     }
 
-    /// <summary>The same, and saves what <see cref="LayerNormBackward{T}"/> needs besides the input.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <summary>The same, and saves what <c>LayerNormBackward</c> needs besides the input.</summary>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (*, normalizedShape) or, with an axis, (*, normalizedShape, *).</param>
     /// <param name="normalizedShape">The lengths of the dimensions that share statistics, at least one: the input's last ones, or those from <paramref name="axis"/> on.</param>
     /// <param name="weight">Factors of shape normalizedShape, or <c>default</c> for none.</param>
@@ -63,7 +63,7 @@ public static partial class Functional
     }
 
     /// <summary>Normalizes over the last dimensions of the input.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (*, normalizedShape) or, with an axis, (*, normalizedShape, *), any strides.</param>
     /// <param name="normalizedShape">The lengths of the dimensions that share statistics, at least one: the input's last ones, or those from <paramref name="axis"/> on.</param>
     /// <param name="weight">Factors of shape normalizedShape, or null for none.</param>
@@ -82,14 +82,14 @@ public static partial class Functional
         return result;
     }
 
-    internal static RowLayout LayerNormLayout<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, int? axis)
+    private static RowLayout LayerNormLayout<T, TParameter>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<TParameter> weight, in ReadOnlyTensorSpan<TParameter> bias, int? axis)
     {
-        Elements.CheckSupported<T>("LayerNorm");
-        return Dimensions(input, normalizedShape, weight, bias, RowStatistic.MeanAndVariance, axis);
+        Elements.CheckSupported<T, TParameter>("LayerNorm");
+        return Dimensions(input.Lengths, normalizedShape, weight, bias, RowStatistic.MeanAndVariance, axis);
     }
 
     /// <summary>Groups over neighbouring dimensions of an input, the last ones where no axis is given, with a parameter for each of a group's elements.</summary>
-    private static RowLayout Dimensions<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, RowStatistic statistic, int? axis)
+    internal static RowLayout Dimensions<T>(ReadOnlySpan<nint> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, RowStatistic statistic, int? axis)
     {
         if (normalizedShape.Length == 0)
             throw new ArgumentException("Expected at least one dimension to normalize over, got [].", nameof(normalizedShape));
@@ -98,14 +98,14 @@ public static partial class Functional
         nint length = Layout.Product(normalizedShape);
         if (axis is null)
         {
-            if (input.Rank < normalizedShape.Length || !input.Lengths[^normalizedShape.Length..].SequenceEqual(normalizedShape))
-                throw new ArgumentException($"Expected an input whose last dimensions are {Layout.Text(normalizedShape)} (the normalized shape), got shape {Layout.Text(input.Lengths)}.", nameof(input));
-            return new RowLayout(length == 0 ? 0 : input.FlattenedLength / length, length, 1, 1, statistic);
+            if (input.Length < normalizedShape.Length || !input[^normalizedShape.Length..].SequenceEqual(normalizedShape))
+                throw new ArgumentException($"Expected an input whose last dimensions are {Layout.Text(normalizedShape)} (the normalized shape), got shape {Layout.Text(input)}.", nameof(input));
+            return new RowLayout(length == 0 ? 0 : Layout.Product(input) / length, length, 1, 1, statistic);
         }
-        int first = axis.Value < 0 ? input.Rank + axis.Value : axis.Value, behind = first + normalizedShape.Length;
-        if (first < 0 || behind > input.Rank || !input.Lengths[first..behind].SequenceEqual(normalizedShape))
-            throw new ArgumentException($"Expected an input whose dimensions from axis {axis} on are {Layout.Text(normalizedShape)} (the normalized shape), got shape {Layout.Text(input.Lengths)}.", nameof(input));
-        nint outer = Layout.Product(input.Lengths[..first]), inner = Layout.Product(input.Lengths[behind..]);
+        int first = axis.Value < 0 ? input.Length + axis.Value : axis.Value, behind = first + normalizedShape.Length;
+        if (first < 0 || behind > input.Length || !input[first..behind].SequenceEqual(normalizedShape))
+            throw new ArgumentException($"Expected an input whose dimensions from axis {axis} on are {Layout.Text(normalizedShape)} (the normalized shape), got shape {Layout.Text(input)}.", nameof(input));
+        nint outer = Layout.Product(input[..first]), inner = Layout.Product(input[behind..]);
         return inner == 1 ? new RowLayout(length == 0 ? 0 : outer, length, 1, 1, statistic)
             : new ChannelLayout(outer, length, inner, 1, ParameterAxis.Row, statistic).AsRows();
     }

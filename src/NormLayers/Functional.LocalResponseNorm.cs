@@ -9,7 +9,7 @@ namespace NormLayers;
 public static partial class Functional
 {
     /// <summary>Divides each element by a power of the sum of squares of its neighbouring channels.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (N, C, *) and at least three dimensions.</param>
     /// <param name="size">The number of channels in a window, at least 1; may exceed C.</param>
     /// <param name="alpha">The factor of the mean square; 1e-4 in PyTorch.</param>
@@ -66,7 +66,7 @@ public static partial class Functional
     }
 
     /// <summary>Divides each element by a power of the sum of squares of its neighbouring channels.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (N, C, *) and at least three dimensions, any strides.</param>
     /// <param name="size">The number of channels in a window, at least 1; may exceed C.</param>
     /// <param name="alpha">The factor of the mean square.</param>

@@ -8,7 +8,7 @@ namespace NormLayers;
 public static partial class Functional
 {
     /// <summary>The gradient of <c>LocalResponseNorm</c> with respect to its input.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="gradOutput">The gradient of the output, any strides.</param>
     /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>
     /// <param name="size">The number of channels in a window, at least 1.</param>
@@ -41,7 +41,7 @@ public static partial class Functional
     }
 
     /// <summary>The Jacobian-vector product of <c>LocalResponseNorm</c>: how the output moves when the input moves along a tangent.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>
     /// <param name="size">The number of channels in a window, at least 1.</param>
     /// <param name="alpha">The factor of the mean square.</param>
@@ -69,7 +69,7 @@ public static partial class Functional
     }
 
     /// <summary>The gradients of <see cref="LocalResponseNormBackward{T}"/> for a given cotangent of its result.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="gradOutput">The backward's gradient of the output, any strides.</param>
     /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>
     /// <param name="size">The number of channels in a window, at least 1.</param>

@@ -8,7 +8,7 @@ namespace NormLayers;
 public static partial class Functional
 {
     /// <summary>Divides by the p-norm along one dimension.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, any shape and strides.</param>
     /// <param name="p">The exponent of the norm: 2 in PyTorch; 1, any other number, 0 for the count of elements that are not zero, infinity for the largest magnitude and -infinity for the smallest.</param>
     /// <param name="dim">The dimension; negative from the last one; 1 in PyTorch.</param>
@@ -33,7 +33,7 @@ public static partial class Functional
     }
 
     /// <summary>Divides by the p-norm along one dimension.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, any shape and strides.</param>
     /// <param name="p">The exponent of the norm, as above.</param>
     /// <param name="dim">The dimension; negative from the last one.</param>
@@ -51,7 +51,7 @@ public static partial class Functional
     }
 
     /// <summary>The gradient of <c>Normalize</c> with respect to its input.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="gradOutput">The gradient of the output, any strides.</param>
     /// <param name="input">The forward's input, any shape and strides.</param>
     /// <param name="p">The exponent of the norm.</param>

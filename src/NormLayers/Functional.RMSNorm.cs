@@ -7,7 +7,7 @@ namespace NormLayers;
 public static partial class Functional
 {
     /// <summary>Divides by the root mean square over the last dimensions of the input.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (*, normalizedShape) or, with an axis, (*, normalizedShape, *).</param>
     /// <param name="normalizedShape">The lengths of the dimensions that share statistics, at least one: the input's last ones, or those from <paramref name="axis"/> on.</param>
     /// <param name="weight">Factors of shape normalizedShape, or <c>default</c> for none.</param>
@@ -28,11 +28,11 @@ public static partial class Functional
     public static void RMSNorm<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, double? eps, in TensorSpan<T> destination, int maxThreads = 0, int? axis = null)
         where T : unmanaged
     {
-        RowForward(input, RMSNormLayout(input, normalizedShape, weight, axis), weight, default, eps ?? Elements.MachineEpsilon<T>(), destination, [], maxThreads);
+        RowForward<T, T>(input, RMSNormLayout(input, normalizedShape, weight, axis), weight, default, eps ?? Elements.MachineEpsilon<T>(), destination, [], maxThreads);
     }
 
-    /// <summary>The same, and saves what <see cref="RMSNormBackward{T}"/> needs besides the input.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <summary>The same, and saves what <c>RMSNormBackward</c> needs besides the input.</summary>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (*, normalizedShape) or, with an axis, (*, normalizedShape, *).</param>
     /// <param name="normalizedShape">The lengths of the dimensions that share statistics, at least one: the input's last ones, or those from <paramref name="axis"/> on.</param>
     /// <param name="weight">Factors of shape normalizedShape, or <c>default</c> for none.</param>
@@ -48,11 +48,11 @@ public static partial class Functional
     {
         RowLayout layout = RMSNormLayout(input, normalizedShape, weight, axis);
         CheckStatistics(statistics, layout);
-        RowForward(input, layout, weight, default, eps ?? Elements.MachineEpsilon<T>(), destination, statistics, maxThreads);
+        RowForward<T, T>(input, layout, weight, default, eps ?? Elements.MachineEpsilon<T>(), destination, statistics, maxThreads);
     }
 
     /// <summary>Divides by the root mean square over the last dimensions of the input.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (*, normalizedShape) or, with an axis, (*, normalizedShape, *), any strides.</param>
     /// <param name="normalizedShape">The lengths of the dimensions that share statistics, at least one: the input's last ones, or those from <paramref name="axis"/> on.</param>
     /// <param name="weight">Factors of shape normalizedShape, or null for none.</param>
@@ -71,7 +71,7 @@ public static partial class Functional
     }
 
     /// <summary>The gradients of <c>RMSNorm</c>. Each result is optional: <c>default</c> for one that is not wanted.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="gradOutput">The gradient of the output, any strides.</param>
     /// <param name="input">The forward's input, of shape (*, normalizedShape), any strides.</param>
     /// <param name="normalizedShape">The lengths of the dimensions that share statistics.</param>
@@ -91,11 +91,11 @@ public static partial class Functional
         where T : unmanaged
     {
         RowLayout layout = RMSNormLayout(input, normalizedShape, weight, axis);
-        RowBackward(gradOutput, input, layout, statistics, weight, gradInput, gradWeight, default, maxThreads: maxThreads);
+        RowBackward<T, T>(gradOutput, input, layout, statistics, weight, gradInput, gradWeight, default, maxThreads: maxThreads);
     }
 
     /// <summary>The Jacobian-vector product of <c>RMSNorm</c>: how the output moves when its inputs move along tangents.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The forward's input, of shape (*, normalizedShape), any strides.</param>
     /// <param name="normalizedShape">The lengths of the dimensions that share statistics.</param>
     /// <param name="statistics">What the forward saved, one a group.</param>
@@ -114,8 +114,8 @@ public static partial class Functional
         RowJvp(input, layout, statistics, weight, inputTangent, weightTangent, default, destination);
     }
 
-    /// <summary>The gradients of <see cref="RMSNormBackward{T}"/> for given cotangents of its results (double backward, as gradient penalties need it).</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <summary>The gradients of <c>RMSNormBackward</c> for given cotangents of its results (double backward, as gradient penalties need it).</summary>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="gradOutput">The backward's gradient of the output, any strides.</param>
     /// <param name="input">The forward's input, of shape (*, normalizedShape), any strides.</param>
     /// <param name="normalizedShape">The lengths of the dimensions that share statistics.</param>
@@ -136,9 +136,9 @@ public static partial class Functional
         RowDoubleBackward(gradOutput, input, layout, statistics, weight, gradGradInput, gradGradWeight, default, gradGradOutput, gradInput, gradWeight);
     }
 
-    internal static RowLayout RMSNormLayout<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, int? axis)
+    private static RowLayout RMSNormLayout<T, TParameter>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<TParameter> weight, int? axis)
     {
-        Elements.CheckSupported<T>("RMSNorm");
-        return Dimensions(input, normalizedShape, weight, default, RowStatistic.MeanSquare, axis);
+        Elements.CheckSupported<T, TParameter>("RMSNorm");
+        return Dimensions(input.Lengths, normalizedShape, weight, default, RowStatistic.MeanSquare, axis);
     }
 }

@@ -12,8 +12,9 @@ namespace NormLayers;
 // a group is contiguous in memory and ChannelNorm's where it is not.
 public static partial class Functional
 {
-    internal static void RowForward<T>(in ReadOnlyTensorSpan<T> input, in RowLayout layout, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics, int maxThreads = 0)
+    internal static void RowForward<T, TParameter>(in ReadOnlyTensorSpan<T> input, in RowLayout layout, in ReadOnlyTensorSpan<TParameter> weight, in ReadOnlyTensorSpan<TParameter> bias, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics, int maxThreads = 0)
         where T : unmanaged
+        where TParameter : unmanaged
     {
         RowLayout? channelsLast = ChannelLayout.InChannelsLast(layout, input.Lengths);
         Layout.CheckDestination(input, destination, nameof(destination), channelsLast is not null);
@@ -24,12 +25,17 @@ public static partial class Functional
         RowLayout groups = Layout.OrderOf<T>(destination) == MemoryOrder.ChannelsLast ? channelsLast!.Value : layout;
         ref readonly T x = ref Layout.Contiguous(input, destination);
         ref T y = ref TensorMarshal.GetReference(destination);
-        using var w = new ContiguousOperand<T>(weight);
-        using var b = new ContiguousOperand<T>(bias);
+        if (typeof(T) == typeof(double))
+        {
+            using ComputeOperand<TParameter, double> doubleWeight = new(weight), doubleBias = new(bias);
+            Forward(in As<T, double>(in x), ref Unsafe.As<T, double>(ref y), groups, in doubleWeight.Reference, in doubleBias.Reference, eps, statistics, maxThreads);
+            return;
+        }
+        using ComputeOperand<TParameter, float> w = new(weight), b = new(bias);
         if (typeof(T) == typeof(float))
-            Forward(in As<T, float>(in x), ref Unsafe.As<T, float>(ref y), groups, in As<T, float>(in w.Reference), in As<T, float>(in b.Reference), eps, statistics, maxThreads);
+            Forward(in As<T, float>(in x), ref Unsafe.As<T, float>(ref y), groups, in w.Reference, in b.Reference, eps, statistics, maxThreads);
         else
-            Forward(in As<T, double>(in x), ref Unsafe.As<T, double>(ref y), groups, in As<T, double>(in w.Reference), in As<T, double>(in b.Reference), eps, statistics, maxThreads);
+            StagedNorm.Forward(in x, ref y, groups, in w.Reference, in b.Reference, eps, statistics, maxThreads);
 
         static void Forward<TElement>(ref readonly TElement x, ref TElement y, in RowLayout groups, ref readonly TElement weight, ref readonly TElement bias, double eps, Span<GroupStatistics> statistics, int maxThreads)
             where TElement : unmanaged, IFloatingPointIeee754<TElement>
@@ -42,8 +48,9 @@ public static partial class Functional
     }
 
     /// <summary>Where several threads may add to the same parameter gradients, they pass the same gate.</summary>
-    internal static void RowBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, in TensorSpan<T> gradBias, Lock? gate = null, int maxThreads = 0)
+    internal static void RowBackward<T, TParameter>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<TParameter> weight, in TensorSpan<T> gradInput, in TensorSpan<TParameter> gradWeight, in TensorSpan<TParameter> gradBias, Lock? gate = null, int maxThreads = 0)
         where T : unmanaged
+        where TParameter : unmanaged
     {
         CheckLike(gradOutput, input, nameof(gradOutput));
         CheckStatistics(statistics, layout);
@@ -53,7 +60,7 @@ public static partial class Functional
         CheckApart(weight, gradInput, nameof(weight), nameof(gradInput));
         CheckParameterGradient(gradWeight, gradOutput, input, weight, gradInput, layout, nameof(gradWeight));
         CheckParameterGradient(gradBias, gradOutput, input, weight, gradInput, layout, nameof(gradBias));
-        CheckApart(gradWeight, gradBias, nameof(gradWeight), nameof(gradBias));
+        CheckApart(gradWeight.AsReadOnlyTensorSpan(), gradBias, nameof(gradWeight), nameof(gradBias));
         if (layout.Groups == 0)
             return;
         // The order of the result, or without one of the input, is everyone's.
@@ -63,14 +70,22 @@ public static partial class Functional
         RowLayout groups = isChannelsLast ? channelsLast!.Value : layout;
         using var dy = new ContiguousOperand<T>(gradOutput, order);
         using var x = new ContiguousOperand<T>(input, order);
-        using var w = new ContiguousOperand<T>(weight);
         using var sums = new RentedDoubles(layout.Parameters * 2);
         Span<double> weightSums = gradWeight.Rank == 0 ? [] : sums.Span[..(int)layout.Parameters];
         Span<double> biasSums = gradBias.Rank == 0 ? [] : sums.Span[(int)layout.Parameters..];
-        if (groups.IsStrided)
-            ChannelNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups.Strided, statistics, in w.Reference, weightSums, biasSums, maxThreads);
+        if (SixteenBits.Is<T>())
+        {
+            using var w = new ComputeOperand<TParameter, float>(weight);
+            StagedNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups, statistics, in w.Reference, weightSums, biasSums, maxThreads);
+        }
         else
-            RowNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups, statistics, in w.Reference, weightSums, biasSums, maxThreads);
+        {
+            using var w = new ComputeOperand<TParameter, T>(weight);
+            if (groups.IsStrided)
+                ChannelNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups.Strided, statistics, in w.Reference, weightSums, biasSums, maxThreads);
+            else
+                RowNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups, statistics, in w.Reference, weightSums, biasSums, maxThreads);
+        }
         AddTo(gradWeight, weightSums, gate);
         AddTo(gradBias, biasSums, gate);
     }
@@ -113,7 +128,7 @@ public static partial class Functional
         CheckApartFromParameters(gradInput, weight, gradGradWeight, gradGradBias, nameof(gradInput));
         CheckParameterGradient(gradWeight, gradOutput, input, weight, gradInput, layout, nameof(gradWeight));
         CheckApart(gradGradInput, gradWeight, nameof(gradGradInput), nameof(gradWeight));
-        CheckApart(gradGradOutput, gradWeight, nameof(gradGradOutput), nameof(gradWeight));
+        CheckApart(gradGradOutput.AsReadOnlyTensorSpan(), gradWeight, nameof(gradGradOutput), nameof(gradWeight));
         CheckApartFromParameters(gradWeight, weight, gradGradWeight, gradGradBias, nameof(gradWeight));
         if (layout.Groups == 0)
             return;
@@ -133,8 +148,9 @@ public static partial class Functional
     }
 
     /// <summary>Recovers the input less its mean from the output, for a layer's backward.</summary>
-    internal static void RecoverCentered<T>(in ReadOnlyTensorSpan<T> output, in TensorSpan<T> centered, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly T weight, ref readonly T bias, Span<GroupStatistics> centeredStatistics)
+    internal static void RecoverCentered<T, TParameter>(in ReadOnlyTensorSpan<T> output, in TensorSpan<T> centered, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly TParameter weight, ref readonly TParameter bias, Span<GroupStatistics> centeredStatistics)
         where T : unmanaged
+        where TParameter : unmanaged
     {
         if (layout.Groups == 0)
             return;
@@ -180,7 +196,7 @@ public static partial class Functional
     {
         CheckSecondGradient(gradGradOutput, gradOutput, input, gradGradInput, nameof(gradGradOutput));
         CheckSecondGradient(gradInput, gradOutput, input, gradGradInput, nameof(gradInput));
-        CheckApart(gradGradOutput, gradInput, nameof(gradGradOutput), nameof(gradInput));
+        CheckApart(gradGradOutput.AsReadOnlyTensorSpan(), gradInput, nameof(gradGradOutput), nameof(gradInput));
     }
 
     private static void CheckSecondGradient<T>(in TensorSpan<T> gradient, in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> gradGradInput, string name) where T : unmanaged
@@ -193,7 +209,7 @@ public static partial class Functional
         Layout.CheckApart(gradGradInput, gradient, nameof(gradGradInput), name);
     }
 
-    private static void CheckParameterGradient<T>(in TensorSpan<T> gradient, in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> weight, in TensorSpan<T> gradInput, in RowLayout layout, string name) where T : unmanaged
+    private static void CheckParameterGradient<T, TParameter>(in TensorSpan<TParameter> gradient, in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<TParameter> weight, in TensorSpan<T> gradInput, in RowLayout layout, string name) where T : unmanaged where TParameter : unmanaged
     {
         if (gradient.Rank == 0)
             return;
@@ -202,7 +218,7 @@ public static partial class Functional
         Layout.CheckApart(gradOutput, gradient, nameof(gradOutput), name);
         Layout.CheckApart(input, gradient, nameof(input), name);
         Layout.CheckApart(weight, gradient, nameof(weight), name);
-        CheckApart(gradInput, gradient, nameof(gradInput), name);
+        CheckApart(gradInput.AsReadOnlyTensorSpan(), gradient, nameof(gradInput), name);
     }
 
     private static void CheckApartFromParameters<T>(in TensorSpan<T> result, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> gradGradWeight, in ReadOnlyTensorSpan<T> gradGradBias, string name) where T : unmanaged
@@ -212,7 +228,7 @@ public static partial class Functional
         CheckApart(gradGradBias, result, nameof(gradGradBias), name);
     }
 
-    private static void CheckApart<T>(in ReadOnlyTensorSpan<T> operand, in TensorSpan<T> result, string operandName, string name) where T : unmanaged
+    private static void CheckApart<TOperand, T>(in ReadOnlyTensorSpan<TOperand> operand, in TensorSpan<T> result, string operandName, string name) where TOperand : unmanaged where T : unmanaged
     {
         if (result.Rank != 0)
             Layout.CheckApart(operand, result, operandName, name);

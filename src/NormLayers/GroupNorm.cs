@@ -8,7 +8,7 @@ namespace NormLayers;
 /// Group normalization: <c>y = (x - E[x]) / sqrt(Var[x] + eps) * weight[c] + bias[c]</c>, the mean and the biased variance
 /// taken over each sample's groups of channels with all their positions.
 /// </summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>
 /// <para>Shapes: input and output (N, C, *) with C = numChannels. The same in training and evaluation. One group per channel
 /// is instance normalization; one group in all is layer normalization over (C, *), with an affine per channel.</para>
@@ -61,7 +61,7 @@ public sealed class GroupNorm<T> : AffineNormLayer<T> where T : unmanaged
     public override string ToString()
         => $"GroupNorm({NumGroups}, {NumChannels}, eps={printedEps}, affine={PythonText.Bool(Affine)})";
 
-    private protected override RowLayout LayoutOf(in ReadOnlyTensorSpan<T> input) => Functional.GroupNormLayout(input, NumGroups, Functional.OrNone(Weight?.Value), default);
+    private protected override RowLayout LayoutOf(ReadOnlySpan<nint> input) => Functional.GroupNormLayout(input, NumGroups, Functional.OrNone(Weight?.Value), default);
 
     internal static GroupNorm<T> FromCall(PythonCall call)
     {

@@ -9,7 +9,7 @@ namespace NormLayers;
 /// Instance normalization: <c>y = (x - E[x]) / sqrt(Var[x] + eps) * weight[c] + bias[c]</c>, the mean and the biased variance
 /// taken over each sample's channel; or, in evaluation mode with tracking, the running ones of the channel.
 /// </summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>
 /// <para>In training mode with tracking the running mean and variance move by the momentum towards the average over the batch
 /// of each channel's mean and unbiased variance; an empty batch leaves them alone. A momentum of null is 0 here, and
@@ -24,30 +24,30 @@ public abstract class InstanceNorm<T> : RunningNormLayer<T> where T : unmanaged
         : base($"InstanceNorm{spatialDimensions}d", arguments)
         => this.spatialDimensions = spatialDimensions;
 
-    private protected override RowLayout LayoutOf(in ReadOnlyTensorSpan<T> input)
+    private protected override RowLayout LayoutOf(ReadOnlySpan<nint> input)
     {
         int dimension = ChannelDimension(input);
         CheckInitialized();
-        if ((Affine || TrackRunningStats) && input.Lengths[dimension] != NumFeatures)
-            throw new ArgumentException($"Expected {NumFeatures} channels in dimension {dimension} of the input, got shape {Layout.Text(input.Lengths)}.", nameof(input));
+        if ((Affine || TrackRunningStats) && input[dimension] != NumFeatures)
+            throw new ArgumentException($"Expected {NumFeatures} channels in dimension {dimension} of the input, got shape {Layout.Text(input)}.", nameof(input));
         return Functional.InstanceNormLayout(input, dimension, RowStatistic.MeanAndVarianceOrZero);
     }
 
-    private protected override RowLayout ForwardLayoutOf(in ReadOnlyTensorSpan<T> input)
+    private protected override RowLayout ForwardLayoutOf(ReadOnlySpan<nint> input)
     {
         int dimension = ChannelDimension(input);
-        nint channels = input.Lengths[dimension];
+        nint channels = input[dimension];
         Prepare(input);
         RowLayout layout = LayoutOf(input);
         if (channels != NumFeatures)
-            Trace.TraceWarning($"{this}: the input of shape {Layout.Text(input.Lengths)} has {channels} channels in dimension {dimension}; the number of features is not used without affine and tracking.");
+            Trace.TraceWarning($"{this}: the input of shape {Layout.Text(input)} has {channels} channels in dimension {dimension}; the number of features is not used without affine and tracking.");
         if (TrackRunningStats && !Training)
             return layout with { Statistic = RowStatistic.Given };
         Functional.CheckSpatial(input, layout);
         return layout;
     }
 
-    private protected override void Normalize(in ReadOnlyTensorSpan<T> input, in RowLayout layout, in TensorSpan<T> destination, Span<GroupStatistics> statistics)
+    private protected override void Normalize<TInput>(in ReadOnlyTensorSpan<TInput> input, in RowLayout layout, in TensorSpan<TInput> destination, Span<GroupStatistics> statistics)
         => Functional.InstanceForward(input, layout, RunningMean is null ? default : RunningMean.AsTensorSpan(), RunningVar is null ? default : RunningVar.AsTensorSpan(),
             Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Momentum ?? 0, Eps, destination, statistics, Gate, MaxThreads);
 
@@ -55,16 +55,16 @@ public abstract class InstanceNorm<T> : RunningNormLayer<T> where T : unmanaged
     private protected override bool Makes(in RowLayout own, in RowLayout pass)
         => own == pass || (own with { Statistic = RowStatistic.Given }) == pass;
 
-    private protected sealed override int ChannelDimension(in ReadOnlyTensorSpan<T> input)
+    private protected sealed override int ChannelDimension(ReadOnlySpan<nint> input)
     {
-        int dimension = input.Rank - spatialDimensions - 1;
+        int dimension = input.Length - spatialDimensions - 1;
         return dimension is 0 or 1 ? dimension
-            : throw new ArgumentException($"Expected an input of {spatialDimensions + 1} dimensions (C, ...) or {spatialDimensions + 2} (N, C, ...), got shape {Layout.Text(input.Lengths)}.", nameof(input));
+            : throw new ArgumentException($"Expected an input of {spatialDimensions + 1} dimensions (C, ...) or {spatialDimensions + 2} (N, C, ...), got shape {Layout.Text(input)}.", nameof(input));
     }
 }
 
 /// <summary>Instance normalization of sequences: <see cref="InstanceNorm{T}"/> for inputs of shape (N, C, L) or (C, L).</summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>https://docs.pytorch.org/docs/stable/generated/torch.nn.InstanceNorm1d.html</remarks>
 /// <example><code>
 /// var norm = new InstanceNorm1d&lt;float&gt;(numFeatures: 3);
@@ -98,7 +98,7 @@ public class InstanceNorm1d<T> : InstanceNorm<T> where T : unmanaged
 }
 
 /// <summary>Instance normalization of images: <see cref="InstanceNorm{T}"/> for inputs of shape (N, C, H, W) or (C, H, W).</summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>https://docs.pytorch.org/docs/stable/generated/torch.nn.InstanceNorm2d.html</remarks>
 /// <example><code>
 /// var norm = new InstanceNorm2d&lt;float&gt;(numFeatures: 3);
@@ -132,7 +132,7 @@ public class InstanceNorm2d<T> : InstanceNorm<T> where T : unmanaged
 }
 
 /// <summary>Instance normalization of volumes: <see cref="InstanceNorm{T}"/> for inputs of shape (N, C, D, H, W) or (C, D, H, W).</summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>https://docs.pytorch.org/docs/stable/generated/torch.nn.InstanceNorm3d.html</remarks>
 /// <example><code>
 /// var norm = new InstanceNorm3d&lt;float&gt;(numFeatures: 3);

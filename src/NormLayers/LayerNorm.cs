@@ -8,7 +8,7 @@ namespace NormLayers;
 /// Layer normalization: <c>y = (x - E[x]) / sqrt(Var[x] + eps) * weight + bias</c>, the mean and the biased variance taken
 /// over the last dimensions of the input.
 /// </summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>
 /// <para>Shapes: input and output (*, normalizedShape). The same in training and evaluation.</para>
 /// <para>Ba, Kiros and Hinton 2016, https://arxiv.org/abs/1607.06450; https://docs.pytorch.org/docs/stable/generated/torch.nn.LayerNorm.html.</para>
@@ -70,7 +70,7 @@ public sealed class LayerNorm<T> : AffineNormLayer<T> where T : unmanaged
     public override string ToString()
         => $"LayerNorm({PythonText.Tuple(normalizedShape)}, eps={printedEps}, elementwise_affine={PythonText.Bool(ElementwiseAffine)}{(Axis is { } axis ? $", axis={axis}" : "")})";
 
-    private protected override RowLayout LayoutOf(in ReadOnlyTensorSpan<T> input) => Functional.LayerNormLayout<T>(input, normalizedShape, default, default, Axis);
+    private protected override RowLayout LayoutOf(ReadOnlySpan<nint> input) => Functional.Dimensions<T>(input, normalizedShape, default, default, RowStatistic.MeanAndVariance, Axis);
 
     internal static LayerNorm<T> FromCall(PythonCall call)
     {

@@ -1,7 +1,7 @@
 namespace NormLayers;
 
 /// <summary>A <see cref="BatchNorm1d{T}"/> that takes its number of channels from its first input or state dict, and prints as the plain layer from then on.</summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyBatchNorm1d.html</remarks>
 public sealed class LazyBatchNorm1d<T> : BatchNorm1d<T> where T : unmanaged
 {
@@ -23,7 +23,7 @@ public sealed class LazyBatchNorm1d<T> : BatchNorm1d<T> where T : unmanaged
 }
 
 /// <summary>A <see cref="BatchNorm2d{T}"/> that takes its number of channels from its first input or state dict, and prints as the plain layer from then on.</summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyBatchNorm2d.html</remarks>
 public sealed class LazyBatchNorm2d<T> : BatchNorm2d<T> where T : unmanaged
 {
@@ -45,7 +45,7 @@ public sealed class LazyBatchNorm2d<T> : BatchNorm2d<T> where T : unmanaged
 }
 
 /// <summary>A <see cref="BatchNorm3d{T}"/> that takes its number of channels from its first input or state dict, and prints as the plain layer from then on.</summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyBatchNorm3d.html</remarks>
 public sealed class LazyBatchNorm3d<T> : BatchNorm3d<T> where T : unmanaged
 {

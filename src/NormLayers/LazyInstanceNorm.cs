@@ -1,7 +1,7 @@
 namespace NormLayers;
 
 /// <summary>An <see cref="InstanceNorm1d{T}"/> that takes its number of channels from its first input or state dict, and prints as the plain layer from then on.</summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>
 /// An unbatched input gives its first dimension, where PyTorch takes the second and refuses the input.
 /// https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyInstanceNorm1d.html
@@ -26,7 +26,7 @@ public sealed class LazyInstanceNorm1d<T> : InstanceNorm1d<T> where T : unmanage
 }
 
 /// <summary>An <see cref="InstanceNorm2d{T}"/> that takes its number of channels from its first input or state dict, and prints as the plain layer from then on.</summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>
 /// An unbatched input gives its first dimension, where PyTorch takes the second and refuses the input.
 /// https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyInstanceNorm2d.html
@@ -51,7 +51,7 @@ public sealed class LazyInstanceNorm2d<T> : InstanceNorm2d<T> where T : unmanage
 }
 
 /// <summary>An <see cref="InstanceNorm3d{T}"/> that takes its number of channels from its first input or state dict, and prints as the plain layer from then on.</summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>
 /// An unbatched input gives its first dimension, where PyTorch takes the second and refuses the input.
 /// https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyInstanceNorm3d.html

@@ -7,7 +7,7 @@ namespace NormLayers;
 /// Local response normalization: <c>y[c] = x[c] / (k + alpha / size * sum of x[j]²)^beta</c> with j from <c>c - size / 2</c>
 /// to <c>c + (size - 1) / 2</c> inside the channels.
 /// </summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>
 /// <para>Shapes: input and output (N, C, *) with at least three dimensions. No parameters. The same in training and evaluation.</para>
 /// <para>An even window reaches one channel further down than up, as PyTorch's code does (its page draws it symmetric, and
@@ -52,24 +52,32 @@ public sealed class LocalResponseNorm<T> : NormLayer<T> where T : unmanaged
     public LrnWindow Window { get; }
 
     /// <inheritdoc/>
-    public override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination)
+    public override void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination) => ForwardOf(input, destination);
+
+    internal override void ForwardOf<TInput>(in ReadOnlyTensorSpan<TInput> input, in TensorSpan<TInput> destination)
         => Functional.LocalResponseNorm(input, Size, Alpha, Beta, K, destination, MaxThreads, Window);
 
     /// <inheritdoc/>
     public override IReadOnlyList<Parameter<T>> Parameters => [];
 
     /// <inheritdoc/>
-    public override Tensor<T> Forward(Tensor<T> input, out ForwardPass<T> pass, PassMemory keep = PassMemory.Input)
+    public override Tensor<T> Forward(Tensor<T> input, out ForwardPass<T> pass, PassMemory keep = PassMemory.Input) => ForwardOf(input, out pass, keep);
+
+    internal override Tensor<TInput> ForwardOf<TInput>(Tensor<TInput> input, out ForwardPass<TInput> pass, PassMemory keep)
     {
+        ArgumentNullException.ThrowIfNull(input);
         if (keep == PassMemory.Output)
             throw new InvalidOperationException($"The input cannot be recovered from the output of {this}: keep the input (PassMemory.Input).");
-        Tensor<T> output = Forward(input);
-        pass = new ForwardPass<T>(input, keep, default, []);
+        Tensor<TInput> output = Tensor.CreateFromShapeUninitialized<TInput>(input.Lengths);
+        ForwardOf(input.AsReadOnlyTensorSpan(), output.AsTensorSpan());
+        pass = new ForwardPass<TInput>(input, keep, default, []);
         return output;
     }
 
     /// <inheritdoc/>
-    public override void Backward(in ReadOnlyTensorSpan<T> gradOutput, ForwardPass<T> pass, in TensorSpan<T> gradInput)
+    public override void Backward(in ReadOnlyTensorSpan<T> gradOutput, ForwardPass<T> pass, in TensorSpan<T> gradInput) => BackwardOf(gradOutput, pass, gradInput);
+
+    internal override void BackwardOf<TInput>(in ReadOnlyTensorSpan<TInput> gradOutput, ForwardPass<TInput> pass, in TensorSpan<TInput> gradInput)
     {
         ArgumentNullException.ThrowIfNull(pass);
         if (gradInput.Rank != 0)
@@ -105,7 +113,7 @@ public sealed class LocalResponseNorm<T> : NormLayer<T> where T : unmanaged
     public override string ToString()
         => $"LocalResponseNorm({Size}, alpha={printedAlpha}, beta={printedBeta}, k={printedK}{(Window == LrnWindow.Onnx ? ", window='onnx'" : "")})";
 
-    private ReadOnlyTensorSpan<T> InputOf(ForwardPass<T> pass)
+    private ReadOnlyTensorSpan<TInput> InputOf<TInput>(ForwardPass<TInput> pass) where TInput : unmanaged
     {
         if (pass.Layout != default || pass.Kept.Rank < 3)
             throw new ArgumentException($"Expected a pass of {this}, got one of a layer with statistics.", nameof(pass));

@@ -47,7 +47,7 @@ public abstract class NormLayer
 }
 
 /// <summary>A normalization layer: parameters and a forward pass.</summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>A layer holds its parameters, its buffers and its mode, and nothing else: any number of threads may call it at once, as long as none changes a parameter or the mode.</remarks>
 public abstract class NormLayer<T> : NormLayer where T : unmanaged
 {
@@ -92,7 +92,7 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     public Tensor<T> Forward(Tensor<T> input)
     {
         ArgumentNullException.ThrowIfNull(input);
-        Prepare(input.AsReadOnlyTensorSpan());
+        Prepare(input.Lengths);
         Tensor<T> result = ResultLike(input);
         Forward(input.AsReadOnlyTensorSpan(), result.AsTensorSpan());
         return result;
@@ -137,6 +137,13 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     /// <exception cref="ArgumentException">A shape does not fit, the pass is another layer's, or the result is not contiguous or overlaps an operand in part.</exception>
     /// <exception cref="InvalidOperationException">The pass kept the output, and a weight has since become zero or small beside its bias.</exception>
     public abstract void Backward(in ReadOnlyTensorSpan<T> gradOutput, ForwardPass<T> pass, in TensorSpan<T> gradInput);
+
+    // The same three for any input that the layer's parameters can be mixed with: see MixedPrecision.
+    internal abstract void ForwardOf<TInput>(in ReadOnlyTensorSpan<TInput> input, in TensorSpan<TInput> destination) where TInput : unmanaged;
+
+    internal abstract Tensor<TInput> ForwardOf<TInput>(Tensor<TInput> input, out ForwardPass<TInput> pass, PassMemory keep) where TInput : unmanaged;
+
+    internal abstract void BackwardOf<TInput>(in ReadOnlyTensorSpan<TInput> gradOutput, ForwardPass<TInput> pass, in TensorSpan<TInput> gradInput) where TInput : unmanaged;
 
     /// <summary>The Jacobian-vector product: how the output moves when the input and the parameters move along tangents (forward mode).</summary>
     /// <param name="pass">The forward pass.</param>
@@ -222,7 +229,7 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     }
 
     /// <summary>Lets a lazy layer take its parameters from its first input; does nothing to any other.</summary>
-    private protected virtual void Prepare(in ReadOnlyTensorSpan<T> input)
+    internal virtual void Prepare(ReadOnlySpan<nint> input)
     {
     }
 
@@ -235,14 +242,15 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     private const string BatchCounterName = "num_batches_tracked";
 
     /// <summary>A new tensor for a result of a tensor's shape: row-major, unless the layer keeps another order.</summary>
-    private protected virtual Tensor<T> ResultLike(Tensor<T> tensor) => Tensor.CreateFromShapeUninitialized<T>(tensor.Lengths);
+    internal virtual Tensor<TInput> ResultLike<TInput>(Tensor<TInput> tensor) where TInput : unmanaged => Tensor.CreateFromShapeUninitialized<TInput>(tensor.Lengths);
 
     /// <summary>Throws unless a Python call's device and dtype are what this layer is.</summary>
     private protected static void CheckFactory(PythonArguments arguments)
     {
         if (arguments.Find("device") is { Kind: not PythonKind.None } device && device.Text != "cpu")
             throw new FormatException($"The device must be None or 'cpu', got '{device.Text}'.");
-        string[] names = typeof(T) == typeof(float) ? ["torch.float32", "torch.float"] : ["torch.float64", "torch.double"];
+        string[] names = typeof(T) == typeof(Half) ? ["torch.float16", "torch.half"] : typeof(T) == typeof(BFloat16) ? ["torch.bfloat16"]
+            : typeof(T) == typeof(float) ? ["torch.float32", "torch.float"] : ["torch.float64", "torch.double"];
         if (arguments.Find("dtype") is { Kind: not PythonKind.None } dtype && !names.Contains(dtype.Text))
             throw new FormatException($"The dtype must be None or {names[0]} for a layer of {typeof(T).Name}, got '{dtype.Text}'.");
     }

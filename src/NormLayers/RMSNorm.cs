@@ -8,7 +8,7 @@ namespace NormLayers;
 /// Root mean square layer normalization: <c>y = x / sqrt(E[x²] + eps) * weight</c>, the mean square taken over the last
 /// dimensions of the input.
 /// </summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>
 /// <para>Shapes: input and output (*, normalizedShape). The same in training and evaluation. The rules are those of PyTorch 2.8 and later.</para>
 /// <para>Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467; https://docs.pytorch.org/docs/stable/generated/torch.nn.RMSNorm.html.</para>
@@ -65,7 +65,7 @@ public sealed class RMSNorm<T> : AffineNormLayer<T> where T : unmanaged
     public override string ToString()
         => $"RMSNorm({PythonText.Tuple(normalizedShape)}, eps={printedEps?.ToString() ?? PythonText.None}, elementwise_affine={PythonText.Bool(ElementwiseAffine)}{(Axis is { } axis ? $", axis={axis}" : "")})";
 
-    private protected override RowLayout LayoutOf(in ReadOnlyTensorSpan<T> input) => Functional.RMSNormLayout<T>(input, normalizedShape, default, Axis);
+    private protected override RowLayout LayoutOf(ReadOnlySpan<nint> input) => Functional.Dimensions<T>(input, normalizedShape, default, default, RowStatistic.MeanSquare, Axis);
 
     internal static RMSNorm<T> FromCall(PythonCall call)
     {

@@ -7,7 +7,7 @@ namespace NormLayers;
 /// A layer with a weight and a bias per channel that may keep running statistics of what it has seen in training, and use
 /// them in evaluation mode: PyTorch's <c>_NormBase</c>, of which batch and instance normalization are made.
 /// </summary>
-/// <typeparam name="T">The element type: <see cref="float"/> or <see cref="double"/>.</typeparam>
+/// <typeparam name="T">The element type: <see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
 /// <remarks>
 /// In training mode with tracking, a forward pass changes the buffers: <c>new = (1 - momentum) * old + momentum * statistic</c>
 /// with the <b>unbiased</b> variance. Several threads may call it at once; the buffers then depend on the order of the calls.
@@ -107,9 +107,9 @@ public abstract class RunningNormLayer<T> : AffineNormLayer<T> where T : unmanag
     private protected sealed override Tensor<long>? BatchCounter => NumBatchesTracked;
 
     /// <summary>The dimension of an input's channels; throws unless the layer takes inputs of that rank.</summary>
-    private protected abstract int ChannelDimension(in ReadOnlyTensorSpan<T> input);
+    private protected abstract int ChannelDimension(ReadOnlySpan<nint> input);
 
-    private protected sealed override void Prepare(in ReadOnlyTensorSpan<T> input) => Initialize(input.Lengths[ChannelDimension(input)]);
+    internal sealed override void Prepare(ReadOnlySpan<nint> input) => Initialize(input[ChannelDimension(input)]);
 
     /// <summary>Gives a lazy layer its parameters and buffers; does nothing to any other.</summary>
     private void Initialize(nint channels)

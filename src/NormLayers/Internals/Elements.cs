@@ -15,16 +15,24 @@ internal static class Elements
     internal const double LeastFloatRstd = 1e-15, LargestFloatRstd = 1e15;
 
     /// <summary>Throws unless kernels exist for the element type.</summary>
-    /// <exception cref="NotSupportedException">The type is neither float nor double.</exception>
+    /// <exception cref="NotSupportedException">The type is no floating-point type of at most 64 bits.</exception>
     internal static void CheckSupported<T>(string layer)
     {
-        if (typeof(T) != typeof(float) && typeof(T) != typeof(double))
-            ThrowNotSupported(layer, typeof(T).Name);
+        if (typeof(T) != typeof(float) && typeof(T) != typeof(double) && !SixteenBits.Is<T>())
+            ThrowNotSupported(layer, $"elements of type {typeof(T).Name}: the element type must be Half, BFloat16, Single (float) or Double (double)");
+    }
+
+    /// <summary>Throws unless kernels exist for the element type, with parameters of that type, or of float where it has 16 bits.</summary>
+    /// <exception cref="NotSupportedException">They do not.</exception>
+    internal static void CheckSupported<T, TParameter>(string layer)
+    {
+        CheckSupported<T>(layer);
+        if (typeof(T) != typeof(TParameter) && !(SixteenBits.Is<T>() && typeof(TParameter) == typeof(float)))
+            ThrowNotSupported(layer, $"elements of type {typeof(T).Name} with parameters of type {typeof(TParameter).Name}: both must have one type, but for parameters of Single (float) with elements of Half or BFloat16");
     }
 
     [DoesNotReturn]
-    private static void ThrowNotSupported(string layer, string type)
-        => throw new NotSupportedException($"{layer} is not implemented for elements of type {type}: the element type must be Single (float) or Double (double).");
+    private static void ThrowNotSupported(string layer, string types) => throw new NotSupportedException($"{layer} is not implemented for {types}.");
 
     /// <summary>Loads 16 elements as double: the first eight in Lower, the next eight in Upper. Exact for every element type.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -32,6 +40,8 @@ internal static class Elements
     {
         if (typeof(T) == typeof(float))
             return Vector512.Widen(Vector512.LoadUnsafe(in Unsafe.As<T, float>(ref Unsafe.AsRef(in source)), (nuint)offset));
+        if (SixteenBits.Is<T>())
+            return Vector512.Widen(SixteenBits.Widen(in source, offset));
         ref readonly double doubles = ref Unsafe.As<T, double>(ref Unsafe.AsRef(in source));
         return (Vector512.LoadUnsafe(in doubles, (nuint)offset), Vector512.LoadUnsafe(in doubles, (nuint)offset + 8));
     }
@@ -48,13 +58,18 @@ internal static class Elements
         return (Vector512.LoadUnsafe(in first), Vector512.LoadUnsafe(in first, 8));
     }
 
-    /// <summary>Rounds 16 doubles to the element type, once each, and stores them.</summary>
+    /// <summary>Rounds 16 doubles to the element type and stores them; to 16 bits by way of float, as PyTorch does, which is half an ulp and 2^-14 more.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void Narrow<T>(Vector512<double> lower, Vector512<double> upper, ref T destination, nint offset) where T : unmanaged
     {
         if (typeof(T) == typeof(float))
         {
             Vector512.Narrow(lower, upper).StoreUnsafe(ref Unsafe.As<T, float>(ref destination), (nuint)offset);
+            return;
+        }
+        if (SixteenBits.Is<T>())
+        {
+            SixteenBits.Narrow(Vector512.Narrow(lower, upper), ref destination, offset);
             return;
         }
         ref double doubles = ref Unsafe.As<T, double>(ref destination);
@@ -92,12 +107,18 @@ internal static class Elements
     /// <summary>The element's value; exact.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static double ToDouble<T>(T value) where T : unmanaged
-        => typeof(T) == typeof(float) ? Unsafe.BitCast<T, float>(value) : Unsafe.BitCast<T, double>(value);
+        => typeof(T) == typeof(float) ? Unsafe.BitCast<T, float>(value)
+            : typeof(T) == typeof(Half) ? (float)Unsafe.BitCast<T, Half>(value)
+            : typeof(T) == typeof(BFloat16) ? (float)Unsafe.BitCast<T, BFloat16>(value)
+            : Unsafe.BitCast<T, double>(value);
 
-    /// <summary>The nearest element to a value.</summary>
+    /// <summary>The nearest element to a value; 16 bits by way of float, as in <see cref="Narrow{T}"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static T FromDouble<T>(double value) where T : unmanaged
-        => typeof(T) == typeof(float) ? Unsafe.BitCast<float, T>((float)value) : Unsafe.BitCast<double, T>(value);
+        => typeof(T) == typeof(float) ? Unsafe.BitCast<float, T>((float)value)
+            : typeof(T) == typeof(Half) ? Unsafe.BitCast<Half, T>((Half)(float)value)
+            : typeof(T) == typeof(BFloat16) ? Unsafe.BitCast<BFloat16, T>((BFloat16)(float)value)
+            : Unsafe.BitCast<double, T>(value);
 
     /// <summary>The distance from 1 to the next number of the type that the arithmetic is in (Python's <c>torch.finfo(...).eps</c>).</summary>
     internal static double MachineEpsilon<T>() => typeof(T) == typeof(double) ? 2.220446049250313e-16 : 1.1920928955078125e-07;

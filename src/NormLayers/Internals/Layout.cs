@@ -119,7 +119,9 @@ internal static class Layout
 
     /// <summary>Throws if an operand lies in the memory that is about to be written.</summary>
     /// <exception cref="ArgumentException">It does.</exception>
-    internal static void CheckApart<T>(in ReadOnlyTensorSpan<T> operand, in TensorSpan<T> destination, string operandName, string name) where T : unmanaged
+    internal static void CheckApart<TOperand, T>(in ReadOnlyTensorSpan<TOperand> operand, in TensorSpan<T> destination, string operandName, string name)
+        where TOperand : unmanaged
+        where T : unmanaged
     {
         if (operand.Rank != 0 && destination.FlattenedLength != 0 && operand.FlattenedLength != 0 && Overlaps(operand, destination))
             throw new ArgumentException($"The {name} may not overlap the {operandName}.", name);
@@ -265,5 +267,37 @@ internal ref struct GroupedResult<T> where T : unmanaged
     {
         if (rented is not null)
             ArrayPool<T>.Shared.Return(rented);
+    }
+}
+
+/// <summary>A parameter as contiguous memory of the type that a kernel computes in: its own, or a rented copy where it is strided or of 16 bits; a null reference where it is absent.</summary>
+internal ref struct ComputeOperand<T, TCompute>
+    where T : unmanaged
+    where TCompute : unmanaged
+{
+    internal readonly ref readonly TCompute Reference;
+    private readonly TCompute[]? rented;
+    private ContiguousOperand<T> contiguous;
+
+    internal unsafe ComputeOperand(in ReadOnlyTensorSpan<T> parameter)
+    {
+        contiguous = new ContiguousOperand<T>(parameter);
+        if (!SixteenBits.Is<T>() || Unsafe.IsNullRef(in contiguous.Reference))
+        {
+            Reference = ref Unsafe.As<T, TCompute>(ref Unsafe.AsRef(in contiguous.Reference));
+            return;
+        }
+        rented = ArrayPool<TCompute>.Shared.Rent(checked((int)parameter.FlattenedLength));
+        fixed (T* source = &contiguous.Reference)
+        fixed (TCompute* floats = rented)
+            SixteenBits.Widen(source, (float*)floats, parameter.FlattenedLength);
+        Reference = ref MemoryMarshal.GetArrayDataReference(rented);
+    }
+
+    public void Dispose()
+    {
+        if (rented is not null)
+            ArrayPool<TCompute>.Shared.Return(rented);
+        contiguous.Dispose();
     }
 }

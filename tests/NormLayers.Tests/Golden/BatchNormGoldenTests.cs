@@ -1,4 +1,3 @@
-using System.Numerics;
 using System.Numerics.Tensors;
 using System.Text.Json;
 using Xunit;
@@ -6,7 +5,7 @@ using Xunit;
 namespace NormLayers.Tests.Golden;
 
 /// <summary>Every stored case of batch normalization: outputs, running statistics and gradients, through the function and through the layer.</summary>
-public abstract class BatchNormGoldenTests<T>(string dtype) where T : unmanaged, IFloatingPointIeee754<T>
+public abstract class BatchNormGoldenTests<T>(string dtype) where T : unmanaged
 {
     private sealed record Results(Tensor<T> Output, GroupStatistics[] Statistics, Tensor<T>? RunningMean, Tensor<T>? RunningVar, Tensor<T> GradInput, Tensor<T> GradWeight, Tensor<T> GradBias);
 
@@ -38,15 +37,17 @@ public abstract class BatchNormGoldenTests<T>(string dtype) where T : unmanaged,
                 for (int i = 0; i < exact.Length; i++)
                 {
                     int channel = i / run % (int)results.Output.Lengths[1];
-                    double error = Ulp.Distance<T>(double.CreateChecked(values[i]), exact[i], magnitudes is null ? Math.Abs(exact[i]) : Math.Max(magnitudes[i], 0));
-                    if (!(error <= bound(channel, i)))
-                        failures.Add($"{golden.Name} [{string.Join(' ', golden.Tags)}] {name} {i}: {values[i]} for {exact[i]}, {error:G4} ulp, allowed {bound(channel, i):G4}");
+                    double error = Ulp.Distance<T>(Numbers.ToDouble(values[i]), exact[i], magnitudes is null ? Math.Abs(exact[i]) : Math.Max(magnitudes[i], 0));
+                    // In 16 bits one rounding is all of the error.
+                    double allowed = Numbers.IsShort<T>() ? 0.51 : bound(channel, i);
+                    if (!(error <= allowed))
+                        failures.Add($"{golden.Name} [{string.Join(' ', golden.Tags)}] {name} {i}: {values[i]} for {exact[i]}, {error:G4} ulp, allowed {allowed:G4}");
                 }
                 return 1;
             }
         }
         Assert.True(failures.Count == 0, $"{failures.Count} values out of bounds:\n{string.Join('\n', failures.Take(30))}");
-        Assert.True(outputs >= 55 && gradients >= 150 && running >= 80, $"only {outputs} outputs, {gradients} gradients, {running} running statistics");
+        Assert.True(outputs >= 50 && gradients >= 140 && running >= 70, $"only {outputs} outputs, {gradients} gradients, {running} running statistics");
     }
 
     [Fact]
@@ -97,14 +98,15 @@ public abstract class BatchNormGoldenTests<T>(string dtype) where T : unmanaged,
             {
                 if (exact[c] != 0)
                     continue;
-                Assert.True(T.IsZero(actual[c]));
+                Assert.True(Numbers.ToDouble(actual[c]) == 0);
                 compared++;
             }
         }
         Assert.True(compared > 0);
     }
 
-    private IEnumerable<GoldenCase> Cases() => GoldenFile.Open($"batchnorm.{dtype}").Cases;
+    /// <summary>Those of one type; for mixed ones see MixedPrecisionTests.</summary>
+    private IEnumerable<GoldenCase> Cases() => GoldenFile.Open($"batchnorm.{dtype}").Cases.Where(golden => !golden.IsMixed);
 
     private static Results Run(GoldenCase golden)
     {
@@ -191,8 +193,8 @@ public abstract class BatchNormGoldenTests<T>(string dtype) where T : unmanaged,
         T[] dy = Tensors.ToArray(golden.Read<T>("grad_output"));
         double[]? weight = Parameter(golden, "weight");
         int run = Run(results.Output.Lengths), channels = (int)results.Output.Lengths[1];
-        return [.. exact.Select((value, i) => typeof(T) == typeof(float) && Math.Abs(value) > 0 ? Math.Abs(value)
-            : results.Statistics[i / run % channels].Rstd * (weight?[i / run % channels] ?? 1) * Math.Abs(double.CreateChecked(dy[i])))];
+        return [.. exact.Select((value, i) => typeof(T) != typeof(double) && Math.Abs(value) > 0 ? Math.Abs(value)
+            : results.Statistics[i / run % channels].Rstd * (weight?[i / run % channels] ?? 1) * Math.Abs(Numbers.ToDouble(dy[i])))];
     }
 
     /// <summary>For each element the largest finite of its channel.</summary>
@@ -219,16 +221,20 @@ public abstract class BatchNormGoldenTests<T>(string dtype) where T : unmanaged,
         for (int i = 0; i < dy.Length; i++)
         {
             int channel = i / run % sums.Length;
-            double n = weighted ? Math.Abs((double.CreateChecked(x[i]) - results.Statistics[channel].Mean) * results.Statistics[channel].Rstd) : 1;
-            sums[channel] += Math.Abs(double.CreateChecked(dy[i])) * n;
+            double n = weighted ? Math.Abs((Numbers.ToDouble(x[i]) - results.Statistics[channel].Mean) * results.Statistics[channel].Rstd) : 1;
+            sums[channel] += Math.Abs(Numbers.ToDouble(dy[i])) * n;
         }
         return [.. sums.Select(sum => double.IsFinite(sum) ? sum : 1)];
     }
 
     private static double[]? Parameter(GoldenCase golden, string name)
-        => golden.ReadOptional<T>(name) is { } values ? [.. Tensors.ToArray(values).Select(value => Math.Abs(double.CreateChecked(value)))] : null;
+        => golden.ReadOptional<T>(name) is { } values ? [.. Tensors.ToArray(values).Select(value => Math.Abs(Numbers.ToDouble(value)))] : null;
 }
 
 public sealed class FloatBatchNormGoldenTests() : BatchNormGoldenTests<float>("float32");
 
 public sealed class DoubleBatchNormGoldenTests() : BatchNormGoldenTests<double>("float64");
+
+public sealed class HalfBatchNormGoldenTests() : BatchNormGoldenTests<Half>("float16");
+
+public sealed class BFloat16BatchNormGoldenTests() : BatchNormGoldenTests<BFloat16>("bfloat16");

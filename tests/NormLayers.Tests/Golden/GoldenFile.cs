@@ -1,4 +1,3 @@
-using System.Numerics;
 using System.Numerics.Tensors;
 using System.Text.Json;
 using NormLayers.IO;
@@ -23,6 +22,9 @@ public sealed class GoldenFile
     }
 
     public IReadOnlyList<GoldenCase> Cases { get; }
+
+    /// <summary>Whether there is a file: PyTorch has CrossMapLRN2d for float32 and float64 only.</summary>
+    public static bool Exists(string name) => File.Exists(Path.Combine(Folder, name + ".safetensors"));
 
     /// <summary>The file of a layer and dtype, for instance <c>layernorm.float32</c>; opened once a run.</summary>
     public static GoldenFile Open(string name)
@@ -62,13 +64,22 @@ public sealed class GoldenCase
 
     public Tensor<T> Read<T>(string tensor) where T : unmanaged => file.Read<T>($"{Name}/{tensor}");
 
+    public IReadOnlyList<nint> Shape(string tensor) => [.. file.Info($"{Name}/{tensor}").Shape.Select(length => (nint)length)];
+
+    /// <summary>Whether the parameters are float32 beside an input of 16 bits.</summary>
+    public bool IsMixed => Description.GetProperty("dtype").GetString() != Description.GetProperty("param_dtype").GetString();
+
+    /// <summary>A parameter, its gradient or a running statistic as doubles; of the input's type T, or float32 where the case is mixed.</summary>
+    public double[]? ReadParameter<T>(string tensor) where T : unmanaged
+        => !Has(tensor) ? null : IsMixed ? Numbers.ToDoubles(Tensors.ToArray(Read<float>(tensor))) : Numbers.ToDoubles(Tensors.ToArray(Read<T>(tensor)));
+
     public Tensor<T>? ReadOptional<T>(string tensor) where T : unmanaged => Has(tensor) ? Read<T>(tensor) : null;
 
     /// <summary>The dimension of the channels, for layers with an affine per channel.</summary>
     public int ChannelDimension => Args.TryGetProperty("unbatched", out JsonElement unbatched) && unbatched.GetBoolean() ? 0 : 1;
 
     /// <summary>The exact mean (zero for RMSNorm) and 1/deviation of each group; close to them for instance normalization, whose files do not have them.</summary>
-    public (double[] Mean, double[] Rstd) Statistics<T>() where T : unmanaged, INumberBase<T>
+    public (double[] Mean, double[] Rstd) Statistics<T>() where T : unmanaged
     {
         if (Description.GetProperty("op").GetString() == "instance_norm")
             return InstanceStatistics<T>();
@@ -76,10 +87,10 @@ public sealed class GoldenCase
         return (Has("mean_f64") ? Tensors.ToArray(Repeat(Read<double>("mean_f64"))) : new double[rstd.Length], rstd);
     }
 
-    private (double[] Mean, double[] Rstd) InstanceStatistics<T>() where T : unmanaged, INumberBase<T>
+    private (double[] Mean, double[] Rstd) InstanceStatistics<T>() where T : unmanaged
     {
         Tensor<T> input = Read<T>("input");
-        double[] x = [.. Tensors.ToArray(input).Select(double.CreateChecked)];
+        double[] x = [.. Tensors.ToArray(input).Select(Numbers.ToDouble)];
         int groups = (int)input.Lengths[..(ChannelDimension + 1)].ToArray().Aggregate((nint)1, (product, length) => product * length), run = groups == 0 ? 0 : x.Length / groups;
         double[] mean = new double[groups], variance = new double[groups];
         int channels = (int)input.Lengths[ChannelDimension];
@@ -90,7 +101,7 @@ public sealed class GoldenCase
             foreach (double value in group)
                 variance[g] += (value - mean[g]) * (value - mean[g]) / run;
             if (!Args.GetProperty("use_input_stats").GetBoolean())
-                (mean[g], variance[g]) = (double.CreateChecked(Read<T>("running_mean")[[g % channels]]), double.CreateChecked(Read<T>("running_var")[[g % channels]]));
+                (mean[g], variance[g]) = (ReadParameter<T>("running_mean")![g % channels], ReadParameter<T>("running_var")![g % channels]);
         }
         return (mean, [.. variance.Select(value => 1 / Math.Sqrt(value + Eps))]);
     }

@@ -15,7 +15,7 @@ internal static class GoldenRun
         {
             "layer_norm" => new LayerNorm<T>(Shape(args.GetProperty("normalized_shape")), golden.Eps, weight || bias, bias),
             "rms_norm" => new RMSNorm<T>(Shape(args.GetProperty("normalized_shape")), OptionalEps(args), weight),
-            "group_norm" => new GroupNorm<T>(args.GetProperty("num_groups").GetInt32(), golden.Read<T>("input").Lengths[1], golden.Eps, weight || bias),
+            "group_norm" => new GroupNorm<T>(args.GetProperty("num_groups").GetInt32(), golden.Shape("input")[1], golden.Eps, weight || bias),
             "cross_map_lrn2d" => new CrossMapLRN2d<T>(args.GetProperty("size").GetInt32(),
                 args.GetProperty("alpha").GetDouble(), args.GetProperty("beta").GetDouble(), args.GetProperty("k").GetDouble()),
             "instance_norm" => InstanceNorm<T>(golden, weight || bias),
@@ -40,11 +40,11 @@ internal static class GoldenRun
     private static NormLayer<T> InstanceNorm<T>(GoldenCase golden, bool affine) where T : unmanaged
     {
         JsonElement args = golden.Args;
-        Tensor<T> input = golden.Read<T>("input");
-        nint channels = input.Lengths[golden.ChannelDimension];
+        IReadOnlyList<nint> lengths = golden.Shape("input");
+        nint channels = lengths[golden.ChannelDimension];
         double momentum = args.GetProperty("momentum").GetDouble();
         bool track = golden.Has("running_mean");
-        NormLayer<T> layer = (input.Rank - golden.ChannelDimension) switch
+        NormLayer<T> layer = (lengths.Count - golden.ChannelDimension) switch
         {
             2 => new InstanceNorm1d<T>(channels, golden.Eps, momentum, affine, track),
             3 => new InstanceNorm2d<T>(channels, golden.Eps, momentum, affine, track),

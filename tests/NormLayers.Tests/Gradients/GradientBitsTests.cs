@@ -1,4 +1,3 @@
-using System.Numerics;
 using NormLayers.Tests.Properties;
 using Xunit;
 
@@ -9,12 +8,15 @@ public sealed class GradientBitsTests
 {
     [Fact]
     public void Gradients_OfEveryCase_HaveTheStoredBits()
-        => StoredBits.Check("Gradients", Rows<float>("float").Concat(Rows<double>("double")));
+        => StoredBits.Check("Gradients", [.. Rows<float>("float"), .. Rows<double>("double"), .. Rows<Half>("half"), .. Rows<BFloat16>("bfloat16")]);
 
-    private static IEnumerable<(string Name, string Hash)> Rows<T>(string type) where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    private static IEnumerable<(string Name, string Hash)> Rows<T>(string type) where T : unmanaged
     {
-        foreach ((NormCase norm, double scale, double offset) in Cases(typeof(T) == typeof(float)))
+        foreach ((NormCase norm, double scale, double offset) in Cases(typeof(T) != typeof(double)))
         {
+            // The ends of float's range are not in Half's.
+            if (typeof(T) == typeof(Half) && (scale != 1 || offset > 10_000))
+                continue;
             var generator = new Generator((ulong)norm.Count);
             Operands<T> operands = norm.Make<T>(generator, scale, offset);
             T[] dy = generator.Values<T>(norm.Count), v = generator.Values<T>(norm.Count);

@@ -1,5 +1,3 @@
-using System.Numerics;
-
 namespace NormLayers.Tests.Properties;
 
 /// <summary>
@@ -26,16 +24,16 @@ internal sealed class Generator(ulong seed)
     public TItem Pick<TItem>(params ReadOnlySpan<TItem> items) => items[Below(items.Length)];
 
     /// <summary>A value in [-4, 4) that uses all the digits of its type.</summary>
-    public T Value<T>() where T : IBinaryFloatingPointIeee754<T>
-        => typeof(T) == typeof(float)
-            ? T.CreateTruncating(((int)(Next() >> 40) - (1 << 23)) * (1.0 / (1 << 21)))
-            : T.CreateTruncating(((long)(Next() >> 11) - (1L << 52)) * (1.0 / (1L << 50)));
+    public T Value<T>() where T : unmanaged
+        => Numbers.FromDouble<T>(typeof(T) != typeof(double)
+            ? ((int)(Next() >> 40) - (1 << 23)) * (1.0 / (1 << 21))
+            : ((long)(Next() >> 11) - (1L << 52)) * (1.0 / (1L << 50)));
 
-    public T[] Values<T>(int count, double scale = 1, double offset = 0) where T : IBinaryFloatingPointIeee754<T>
+    public T[] Values<T>(int count, double scale = 1, double offset = 0) where T : unmanaged
     {
         var values = new T[count];
         for (int i = 0; i < count; i++)
-            values[i] = T.CreateTruncating(double.CreateTruncating(Value<T>()) * scale + offset);
+            values[i] = Numbers.FromDouble<T>(Numbers.ToDouble(Value<T>()) * scale + offset);
         return values;
     }
 

@@ -134,8 +134,9 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>Recovers the input less its mean from the output: (y - bias) / weight / rstd.</summary>
-    internal static void RecoverCentered<T>(ref readonly T y, ref T centered, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly T weight, ref readonly T bias, Span<GroupStatistics> centeredStatistics)
+    internal static void RecoverCentered<T, TParameter>(ref readonly T y, ref T centered, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly TParameter weight, ref readonly TParameter bias, Span<GroupStatistics> centeredStatistics)
         where T : unmanaged
+        where TParameter : unmanaged
     {
         for (nint g = 0; g < layout.Groups; g++)
         {

@@ -72,7 +72,7 @@ internal static unsafe partial class WindowNorm
                     (Vector512<double> g0, Vector512<double> g1) = Elements.Load(in gBlock, at, count);
                     (Vector512<double> x0, Vector512<double> x1) = Elements.Load(in xBlock, at, count);
                     Vector512<double> d0 = Vector512.LoadUnsafe(in p, (nuint)row) * scale + k, d1 = Vector512.LoadUnsafe(in p, (nuint)row + 8) * scale + k;
-                    if (typeof(T) != typeof(float) || !window.TryReciprocalPower(d0, d1, out Vector512<double> p0, out Vector512<double> p1))
+                    if (typeof(T) == typeof(double) || !window.TryReciprocalPower(d0, d1, out Vector512<double> p0, out Vector512<double> p1))
                         (p0, p1) = (Vector512<double>.One / window.Power(d0), Vector512<double>.One / window.Power(d1));
                     p0.StoreUnsafe(ref p, (nuint)row);
                     p1.StoreUnsafe(ref p, (nuint)row + 8);

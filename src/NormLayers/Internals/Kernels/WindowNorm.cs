@@ -229,7 +229,7 @@ internal static unsafe partial class WindowNorm
                 Vector512<double> b = (Vector512.LoadUnsafe(in suffix, (nuint)i + 8) + Vector512.LoadUnsafe(in prefix, (nuint)i + 8)) * scale + k;
                 nint at = channel * run + i, count = Math.Min(length - i, Elements.Step);
                 (Vector512<double> lower, Vector512<double> upper) = Elements.Load(in x, at, count);
-                if (typeof(T) == typeof(float) && window.TryReciprocalPower(a, b, out Vector512<double> lowerPower, out Vector512<double> upperPower))
+                if (typeof(T) != typeof(double) && window.TryReciprocalPower(a, b, out Vector512<double> lowerPower, out Vector512<double> upperPower))
                 {
                     Elements.Store(lower * lowerPower, upper * upperPower, ref y, at, count);
                     continue;

@@ -1,0 +1,148 @@
+using System.Numerics.Tensors;
+using NormLayers.Tests.Golden;
+using NormLayers.Tests.Properties;
+using Xunit;
+
+namespace NormLayers.Tests;
+
+/// <summary>Layers of float on inputs of 16 bits.</summary>
+public abstract class MixedPrecisionTests<T> where T : unmanaged
+{
+    private static readonly (string Text, nint[] Shape)[] cases =
+    [
+        ("LayerNorm(77)", [5, 77]),
+        ("LayerNorm((3, 29), bias=False)", [4, 3, 29]),
+        ("LayerNorm(5003)", [3, 5003]),
+        ("GroupNorm(3, 6)", [2, 6, 41]),
+        ("GroupNorm(2, 4)", [2, 4, 67, 61]),
+        ("GroupNorm(2, 4, affine=False)", [3, 4, 5]),
+        ("LocalResponseNorm(3)", [2, 5, 37]),
+        ("RMSNorm(77)", [5, 77]),
+        ("InstanceNorm2d(4, affine=True)", [3, 4, 7, 9]),
+        ("BatchNorm1d(6)", [5, 6, 11]),
+        ("LayerNorm(20011)", [3, 20011]),
+        ("GroupNorm(2, 6)", [2, 6, 83, 89]),
+    ];
+
+    [Fact]
+    public void Forward_OfSixteenBits_IsTheFloatResultRoundedOnce()
+    {
+        foreach ((string text, nint[] shape) in cases)
+        {
+            (NormLayer<float> layer, Tensor<T> x, Tensor<float> floats) = Make(text, shape);
+            Tensor<T> y = layer.Forward(x);
+            Assert.True(y.Lengths.SequenceEqual(shape));
+            float[] expected = Tensors.ToArray(layer.Forward(floats));
+            AssertRounded(expected, y, text);
+
+            Tensor<T> trained = layer.Forward(x, out ForwardPass<T> pass);
+            Assert.Equal(Tensors.ToArray(y), Tensors.ToArray(trained));
+            Assert.Same(x, pass.Kept);
+
+            var place = new TensorSpan<T>(Tensors.ToArray(x), shape);
+            layer.Forward(place.AsReadOnlyTensorSpan(), place);
+            var inPlace = new T[x.FlattenedLength];
+            place.FlattenTo(inPlace);
+            Assert.Equal(Tensors.ToArray(y), inPlace);
+        }
+    }
+
+    [Fact]
+    public void Backward_OfSixteenBits_HasTheFloatGradientsOfTheParameters()
+    {
+        foreach ((string text, nint[] shape) in cases)
+        {
+            (NormLayer<float> layer, Tensor<T> x, Tensor<float> floats) = Make(text, shape);
+            T[] dy = new Generator(2).Values<T>((int)x.FlattenedLength);
+            Tensor<float> floatDy = Tensor.Create(Array.ConvertAll(dy, value => (float)Numbers.ToDouble(value)), shape);
+            layer.Forward(x, out ForwardPass<T> pass);
+            layer.Forward(floats, out ForwardPass<float> floatPass);
+
+            Tensor<T> dx = layer.Backward(Tensor.Create(dy, shape), pass);
+            float[][] gradients = [.. layer.Parameters.Select(parameter => Tensors.ToArray(parameter.Grad))];
+            layer.ZeroGrad();
+            float[] expected = Tensors.ToArray(layer.Backward(floatDy, floatPass));
+
+            AssertRounded(expected, dx, text);
+            for (int p = 0; p < gradients.Length; p++)
+                AssertSame(Tensors.ToArray(layer.Parameters[p].Grad), gradients[p], $"{text} {layer.Parameters[p].Name}");
+        }
+    }
+
+    [Fact]
+    public void Backward_FromTheOutput_RecoversTheInput()
+    {
+        (NormLayer<float> layer, Tensor<T> x, _) = Make("GroupNorm(3, 6)", [2, 6, 41]);
+        foreach (Parameter<float> parameter in layer.Parameters)
+            parameter.Value.Fill(parameter.Name == "weight" ? 2 : 0.5f);
+        Tensor<T> dy = Tensor.Create(new Generator(3).Values<T>(2 * 6 * 41), [2, 6, 41]);
+        layer.Forward(x, out ForwardPass<T> fromInput);
+        layer.Forward(x, out ForwardPass<T> fromOutput, PassMemory.Output);
+        double[] expected = Numbers.ToDoubles(Tensors.ToArray(layer.Backward(dy, fromInput))), actual = Numbers.ToDoubles(Tensors.ToArray(layer.Backward(dy, fromOutput)));
+        double tolerance = (typeof(T) == typeof(Half) ? 0.004 : 0.03) * expected.Max(Math.Abs);
+        for (int i = 0; i < expected.Length; i++)
+            Assert.Equal(expected[i], actual[i], tolerance);
+
+        layer.Parameters[1].Value.Fill(9);
+        Assert.Contains("bias of 9", Assert.Throws<InvalidOperationException>(() => layer.Forward(x, out ForwardPass<T> _, PassMemory.Output)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Functional_WithParametersOfFloat_GivesTheLayersBits()
+    {
+        (NormLayer<float> layer, Tensor<T> x, _) = Make("LayerNorm(77)", [5, 77]);
+        var norm = (LayerNorm<float>)layer;
+        T[] expected = Tensors.ToArray(layer.Forward(x));
+        Assert.Equal(expected, Tensors.ToArray(Functional.LayerNorm(x, [77], norm.Weight!.Value, norm.Bias!.Value)));
+
+        (NormLayer<float> groups, Tensor<T> gx, _) = Make("GroupNorm(3, 6)", [2, 6, 41]);
+        var group = (GroupNorm<float>)groups;
+        Tensor<T> dy = Tensor.Create(new Generator(3).Values<T>(2 * 6 * 41), [2, 6, 41]), dx = Tensor.CreateFromShape<T>([2, 6, 41]), y = Tensor.CreateFromShape<T>([2, 6, 41]);
+        var statistics = new GroupStatistics[6];
+        Tensor<float> gradWeight = Tensor.CreateFromShape<float>([6]), gradBias = Tensor.CreateFromShape<float>([6]);
+        Functional.GroupNorm(gx.AsReadOnlyTensorSpan(), 3, group.Weight!.Value.AsReadOnlyTensorSpan(), group.Bias!.Value.AsReadOnlyTensorSpan(), 1e-5, y.AsTensorSpan(), statistics);
+        Functional.GroupNormBackward(dy.AsReadOnlyTensorSpan(), gx.AsReadOnlyTensorSpan(), 3, statistics, group.Weight.Value.AsReadOnlyTensorSpan(), dx.AsTensorSpan(), gradWeight.AsTensorSpan(), gradBias.AsTensorSpan());
+        Assert.Equal(Tensors.ToArray(groups.Forward(gx, out ForwardPass<T> pass)), Tensors.ToArray(y));
+        Assert.Equal(Tensors.ToArray(groups.Backward(dy, pass)), Tensors.ToArray(dx));
+        Assert.Equal(Tensors.ToArray(group.Weight.Grad), Tensors.ToArray(gradWeight));
+        Assert.Equal(Tensors.ToArray(group.Bias.Grad), Tensors.ToArray(gradBias));
+    }
+
+    [Fact]
+    public void Forward_OfFloatLayerOnDouble_IsRefused()
+    {
+        NotSupportedException refusal = Assert.Throws<NotSupportedException>(() => new LayerNorm<float>(3).Forward(Tensor.CreateFromShape<double>([2, 3])));
+        Assert.Contains("LayerNorm is not implemented for elements of type Double with parameters of type Single", refusal.Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>A layer with random parameters, an input, and the same input in float.</summary>
+    private static (NormLayer<float> Layer, Tensor<T> X, Tensor<float> Floats) Make(string text, nint[] shape)
+    {
+        var generator = new Generator(1);
+        NormLayer<float> layer = NormLayer.Parse(text);
+        foreach (Parameter<float> parameter in layer.Parameters)
+            Tensor.Create(generator.Values<float>((int)parameter.Value.FlattenedLength), parameter.Value.Lengths).CopyTo(parameter.Value);
+        T[] x = generator.Values<T>((int)NormCase.Product(shape), offset: 1);
+        return (layer, Tensor.Create(x, shape), Tensor.Create(Array.ConvertAll(x, value => (float)Numbers.ToDouble(value)), shape));
+    }
+
+    /// <summary>Within 0.51 ulp of the float result, at 1 for those that cancel: long groups take other sums than in float.</summary>
+    private static void AssertRounded(float[] expected, Tensor<T> actual, string context)
+    {
+        T[] values = Tensors.ToArray(actual);
+        for (int i = 0; i < expected.Length; i++)
+            Assert.True(Ulp.Distance<T>(Numbers.ToDouble(values[i]), expected[i], Math.Max(1, Math.Abs(expected[i]))) <= 0.51, $"{context} {i}: {values[i]}, expected {expected[i]:R}");
+    }
+
+    /// <summary>Equal but for the order of sums in groups that are staged in pieces.</summary>
+    private static void AssertSame(float[] expected, float[] actual, string context)
+    {
+        double scale = expected.Max(Math.Abs);
+        for (int i = 0; i < expected.Length; i++)
+            Assert.True(Math.Abs(expected[i] - actual[i]) <= 1e-6 * scale, $"{context} {i}: {actual[i]:R}, expected {expected[i]:R}");
+    }
+}
+
+public sealed class HalfMixedPrecisionTests : MixedPrecisionTests<Half>;
+
+public sealed class BFloat16MixedPrecisionTests : MixedPrecisionTests<BFloat16>;
