@@ -120,6 +120,11 @@ internal readonly unsafe partial struct Moments
             Vector512<float> d1 = Vector512.LoadUnsafe(in x, (nuint)i + 16) - from;
             Vector512<float> d2 = Vector512.LoadUnsafe(in x, (nuint)i + 32) - from;
             Vector512<float> d3 = Vector512.LoadUnsafe(in x, (nuint)i + 48) - from;
+            // The next block, while this one is read from the first-level cache.
+            Streaming.Prefetch(in x, i + BlockLength);
+            Streaming.Prefetch(in x, i + BlockLength + 16);
+            Streaming.Prefetch(in x, i + BlockLength + 32);
+            Streaming.Prefetch(in x, i + BlockLength + 48);
             q0 += d0 * d0;
             q1 += d1 * d1;
             q2 += d2 * d2;
