@@ -1,10 +1,11 @@
 using System.Numerics.Tensors;
+using System.Text.RegularExpressions;
 using Xunit;
 
 namespace NormLayers.Tests;
 
-/// <summary>The examples that docs/layers works out by hand.</summary>
-public sealed class DocumentationTests
+/// <summary>The examples that docs/layers works out by hand, and what the pages show and link.</summary>
+public sealed partial class DocumentationTests
 {
     private static readonly double[] Row = [1, 2, 3, 6];
 
@@ -103,6 +104,28 @@ public sealed class DocumentationTests
         Functional.NormalizeBackward(Tensor.Create([1.0, 0], [1, 2]).AsReadOnlyTensorSpan(), x.AsReadOnlyTensorSpan(), 2, 1, 1e-12, dx.AsTensorSpan());
         AssertRounded([0.128, -0.096], dx);
     }
+
+    /// <summary>The page shows what the gate runs: the example, without the lines that make it a file-based app.</summary>
+    [Fact]
+    public void MigratingPage_Code_IsTheExample()
+    {
+        string page = File.ReadAllText(Path.Combine(Repository.Root, "docs", "migrating-from-torchsharp.md")).ReplaceLineEndings("\n");
+        string example = string.Join('\n', File.ReadAllLines(Path.Combine(Repository.Root, "examples", "from-torchsharp.cs")).Where(line => !line.StartsWith('#')));
+        Assert.Contains($"```csharp\n{example}\n```\n", page, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Links_OfEveryPage_LeadToFilesThatThereAre()
+    {
+        string[] pages = [Path.Combine(Repository.Root, "README.md"), .. Directory.GetFiles(Path.Combine(Repository.Root, "docs"), "*.md", SearchOption.AllDirectories)];
+        string[] broken = [.. pages.SelectMany(page => Link().Matches(File.ReadAllText(page)).Select(link => Path.Combine(Path.GetDirectoryName(page)!, link.Groups[1].Value)))
+            .Where(target => !Path.Exists(target))];
+        Assert.Equal([], broken);
+    }
+
+    /// <summary>A link of Markdown to a file, without the place in it.</summary>
+    [GeneratedRegex(@"\]\((?!https?:|#)([^)#\s]+)")]
+    private static partial Regex Link();
 
     private static void AssertRounded(double[] expected, Tensor<double> actual)
         => Assert.Equal(expected, Tensors.ToArray(actual).Select(value => Math.Round(value, 4) + 0.0));
