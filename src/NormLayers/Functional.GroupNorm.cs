@@ -13,7 +13,7 @@ public static partial class Functional
     /// <param name="weight">Factors of shape (C), or <c>default</c> for none.</param>
     /// <param name="bias">Summands of shape (C), or <c>default</c> for none.</param>
     /// <param name="eps">Added to the variance under the root; 1e-5 in PyTorch.</param>
-    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
+    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous or channels-last.</param>
     /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="numGroups"/> is zero or negative.</exception>
     /// <exception cref="ArgumentException">The input has fewer than two dimensions, its channels are not divisible by
@@ -40,7 +40,7 @@ public static partial class Functional
     /// <param name="weight">Factors of shape (C), or <c>default</c> for none.</param>
     /// <param name="bias">Summands of shape (C), or <c>default</c> for none.</param>
     /// <param name="eps">Added to the variance under the root; 1e-5 in PyTorch.</param>
-    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
+    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous or channels-last.</param>
     /// <param name="statistics">Takes the mean and 1/deviation of each group, sample by sample: exactly N · numGroups of them, none for an empty input.</param>
     /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="numGroups"/> is zero or negative.</exception>
@@ -61,7 +61,7 @@ public static partial class Functional
     /// <param name="weight">Factors of shape (C), or null for none.</param>
     /// <param name="bias">Summands of shape (C), or null for none.</param>
     /// <param name="eps">Added to the variance under the root.</param>
-    /// <returns>A new row-major tensor of the input's shape.</returns>
+    /// <returns>A new tensor of the input's shape: channels-last where the input is, else row-major.</returns>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="numGroups"/> is zero or negative.</exception>
     /// <exception cref="ArgumentException">The input has fewer than two dimensions, its channels are not divisible by
     /// <paramref name="numGroups"/>, or it is one sample with one value per group; or weight or bias is not of shape (C).</exception>

@@ -19,7 +19,7 @@ public static partial class Functional
     /// <param name="useInputStats">Whether to take the statistics of the input; else the running ones, which must be given then.</param>
     /// <param name="momentum">The share of the input's statistics in the new running ones; 0.1 in PyTorch.</param>
     /// <param name="eps">Added to the variance under the root; 1e-5 in PyTorch.</param>
-    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
+    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous or channels-last.</param>
     /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
     /// <exception cref="ArgumentException">The input has fewer than two dimensions, or one element per channel whose statistics are to
     /// be taken; weight, bias or a running statistic is not of shape (C); one running statistic is given and the other not, or both
@@ -50,7 +50,7 @@ public static partial class Functional
     /// <param name="useInputStats">Whether to take the statistics of the input; else the running ones.</param>
     /// <param name="momentum">The share of the input's statistics in the new running ones.</param>
     /// <param name="eps">Added to the variance under the root.</param>
-    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
+    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous or channels-last.</param>
     /// <param name="statistics">Takes the mean and 1/deviation of each channel of each sample that were used: N · C, none for an empty input.</param>
     /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
     /// <exception cref="ArgumentException">As above, or there are more or fewer statistics than groups.</exception>

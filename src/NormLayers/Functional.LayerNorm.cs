@@ -9,7 +9,7 @@ namespace NormLayers;
 /// forms allocate nothing; the <see cref="Tensor{T}"/> forms allocate their result.
 /// </summary>
 /// <remarks>
-/// In every span form the input may have any strides and the destination must be row-major contiguous. The destination may be
+/// In every span form the input may have any strides and the destination must be row-major contiguous, or channels-last where that is said. The destination may be
 /// the input itself (both contiguous, starting at the same place); any other overlap is refused. A <c>default</c> weight or
 /// bias means none. More than some 130,000 elements are shared among the threads of the pool, which changes no bit.
 /// </remarks>
@@ -22,7 +22,7 @@ public static partial class Functional
     /// <param name="weight">Factors of shape normalizedShape, or <c>default</c> for none.</param>
     /// <param name="bias">Summands of shape normalizedShape, or <c>default</c> for none.</param>
     /// <param name="eps">Added to the variance under the root; 1e-5 in PyTorch.</param>
-    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
+    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous; over the channels also channels-last.</param>
     /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
     /// <param name="axis">The first of the dimensions that share statistics, negative ones counted from the end; null, as in PyTorch, for the last ones.</param>
     /// <exception cref="ArgumentException"><paramref name="normalizedShape"/> is empty; weight or bias is not of that shape; the
@@ -48,7 +48,7 @@ public static partial class Functional
     /// <param name="weight">Factors of shape normalizedShape, or <c>default</c> for none.</param>
     /// <param name="bias">Summands of shape normalizedShape, or <c>default</c> for none.</param>
     /// <param name="eps">Added to the variance under the root; 1e-5 in PyTorch.</param>
-    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
+    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous; over the channels also channels-last.</param>
     /// <param name="statistics">Takes the mean and 1/deviation of each group, in row-major order of the leading dimensions: exactly as many as there are groups, none for an empty input.</param>
     /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
     /// <param name="axis">The first of the dimensions that share statistics, negative ones counted from the end; null, as in PyTorch, for the last ones.</param>
@@ -70,7 +70,7 @@ public static partial class Functional
     /// <param name="bias">Summands of shape normalizedShape, or null for none.</param>
     /// <param name="eps">Added to the variance under the root.</param>
     /// <param name="axis">The first of the dimensions that share statistics, negative ones counted from the end; null, as in PyTorch, for the last ones.</param>
-    /// <returns>A new row-major tensor of the input's shape.</returns>
+    /// <returns>A new tensor of the input's shape: row-major, or over the channels channels-last where the input is.</returns>
     /// <exception cref="ArgumentException"><paramref name="normalizedShape"/> is empty; weight or bias is not of that shape; or the input does not end in it.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
     public static Tensor<T> LayerNorm<T>(Tensor<T> input, ReadOnlySpan<nint> normalizedShape, Tensor<T>? weight = null, Tensor<T>? bias = null, double eps = 1e-5, int? axis = null)

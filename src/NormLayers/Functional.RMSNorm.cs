@@ -12,7 +12,7 @@ public static partial class Functional
     /// <param name="normalizedShape">The lengths of the dimensions that share statistics, at least one: the input's last ones, or those from <paramref name="axis"/> on.</param>
     /// <param name="weight">Factors of shape normalizedShape, or <c>default</c> for none.</param>
     /// <param name="eps">Added to the mean square under the root; null for the machine epsilon of the type computed in: 2^-23 for <see cref="float"/>, 2^-52 for <see cref="double"/>.</param>
-    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
+    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous; over the channels also channels-last.</param>
     /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
     /// <param name="axis">The first of the dimensions that share statistics, negative ones counted from the end; null, as in PyTorch, for the last ones.</param>
     /// <exception cref="ArgumentException"><paramref name="normalizedShape"/> is empty; the weight is not of that shape; the
@@ -37,7 +37,7 @@ public static partial class Functional
     /// <param name="normalizedShape">The lengths of the dimensions that share statistics, at least one: the input's last ones, or those from <paramref name="axis"/> on.</param>
     /// <param name="weight">Factors of shape normalizedShape, or <c>default</c> for none.</param>
     /// <param name="eps">Added to the mean square under the root; null for the machine epsilon, as above.</param>
-    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous.</param>
+    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous; over the channels also channels-last.</param>
     /// <param name="statistics">Takes 1/sqrt(E[x²] + eps) of each group, in row-major order of the leading dimensions: exactly as many as there are groups, none for an empty input.</param>
     /// <param name="maxThreads">The most threads of the pool to use; 0 for as many as there are processors. No result depends on it.</param>
     /// <param name="axis">The first of the dimensions that share statistics, negative ones counted from the end; null, as in PyTorch, for the last ones.</param>
@@ -58,7 +58,7 @@ public static partial class Functional
     /// <param name="weight">Factors of shape normalizedShape, or null for none.</param>
     /// <param name="eps">Added to the mean square under the root; null for the machine epsilon, as above.</param>
     /// <param name="axis">The first of the dimensions that share statistics, negative ones counted from the end; null, as in PyTorch, for the last ones.</param>
-    /// <returns>A new row-major tensor of the input's shape.</returns>
+    /// <returns>A new tensor of the input's shape: row-major, or over the channels channels-last where the input is.</returns>
     /// <exception cref="ArgumentException"><paramref name="normalizedShape"/> is empty; the weight is not of that shape; or the input does not end in it.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
     public static Tensor<T> RMSNorm<T>(Tensor<T> input, ReadOnlySpan<nint> normalizedShape, Tensor<T>? weight = null, double? eps = null, int? axis = null)

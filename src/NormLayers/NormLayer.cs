@@ -87,7 +87,7 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
 
     /// <summary>Applies the layer.</summary>
     /// <param name="input">The input, any strides.</param>
-    /// <returns>A new row-major tensor of the input's shape.</returns>
+    /// <returns>A new tensor of the input's shape: row-major, or channels-last where the input is and the layer walks it so.</returns>
     /// <exception cref="ArgumentException">The layer does not accept the input's shape.</exception>
     public Tensor<T> Forward(Tensor<T> input)
     {
@@ -100,7 +100,7 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
 
     /// <summary>Applies the layer; allocates nothing.</summary>
     /// <param name="input">The input, any strides.</param>
-    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous. May be the input itself.</param>
+    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous, or channels-last where the layer walks it so. May be the input itself.</param>
     /// <exception cref="ArgumentException">The layer does not accept the input's shape; or the destination has another shape, is not
     /// contiguous, or overlaps the input or a parameter in part.</exception>
     public abstract void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination);
@@ -109,7 +109,7 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     /// <param name="input">The input, any strides. The pass keeps it: do not change it before the backward.</param>
     /// <param name="pass">What <see cref="Backward(Tensor{T}, ForwardPass{T})"/> needs.</param>
     /// <param name="keep">Whether the pass keeps the input or the output.</param>
-    /// <returns>A new row-major tensor of the input's shape.</returns>
+    /// <returns>A new tensor of the input's shape: row-major, or channels-last where the input is and the layer walks it so.</returns>
     /// <exception cref="ArgumentException">The layer does not accept the input's shape.</exception>
     /// <exception cref="InvalidOperationException">The output was to be kept, but the normalized value cannot be recovered from it: a weight is zero or small beside its bias, or the layer has no normalized value.</exception>
     public abstract Tensor<T> Forward(Tensor<T> input, out ForwardPass<T> pass, PassMemory keep = PassMemory.Input);
@@ -117,7 +117,7 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     /// <summary>Computes the gradient of the input, and <b>adds</b> the gradients of the parameters to their <see cref="Parameter{T}.Grad"/>.</summary>
     /// <param name="gradOutput">The gradient of the output, any strides.</param>
     /// <param name="pass">The forward pass.</param>
-    /// <returns>The gradient of the input, a new row-major tensor.</returns>
+    /// <returns>The gradient of the input, a new tensor in the order of the result.</returns>
     /// <exception cref="ArgumentException">The gradient is not of the output's shape, or the pass is another layer's.</exception>
     /// <exception cref="InvalidOperationException">The pass kept the output, and a weight has since become zero or small beside its bias.</exception>
     /// <remarks>Several threads may call it at once. Sums of gradients depend, in their last bits, on the order of the calls alone.</remarks>
@@ -133,7 +133,7 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     /// <summary>Computes the gradient of the input, and <b>adds</b> the gradients of the parameters to their <see cref="Parameter{T}.Grad"/>.</summary>
     /// <param name="gradOutput">The gradient of the output, any strides.</param>
     /// <param name="pass">The forward pass.</param>
-    /// <param name="gradInput">Overwritten with the gradient of the input; row-major contiguous; may be <paramref name="gradOutput"/> itself; <c>default</c> if it is not wanted.</param>
+    /// <param name="gradInput">Overwritten with the gradient of the input; row-major contiguous, or channels-last where the layer walks it so; may be <paramref name="gradOutput"/> itself; <c>default</c> if it is not wanted.</param>
     /// <exception cref="ArgumentException">A shape does not fit, the pass is another layer's, or the result is not contiguous or overlaps an operand in part.</exception>
     /// <exception cref="InvalidOperationException">The pass kept the output, and a weight has since become zero or small beside its bias.</exception>
     public abstract void Backward(in ReadOnlyTensorSpan<T> gradOutput, ForwardPass<T> pass, in TensorSpan<T> gradInput);
