@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Diagnostics;
-using System.Numerics;
 using System.Numerics.Tensors;
 using NormLayers.IO;
 
@@ -34,7 +33,7 @@ internal static class RunCommand
     public static Command Create(CancellationToken cancellation)
     {
         Argument<string> layer = Inputs.Argument("LAYER", "The layer as PyTorch prints it, the Python call: \"nn.GroupNorm(3, 6)\", or a model that has it: FILE.onnx, FILE.safetensors.");
-        Option<string> input = Inputs.Text("--input", "ARRAY", "The input, float32 or float64; the layer computes in this type. A folder, or a pattern such as \"data/*.npy\", for several.", required: true);
+        Option<string> input = Inputs.Text("--input", "ARRAY", "The input, float16, bfloat16, float32 or float64, the type of the layer and of the result. A folder, or a pattern such as \"data/*.npy\", for several.", required: true);
         Option<string> output = Inputs.Text("--output", "ARRAY", "The result; the file appears whole or not at all. A folder for several.", required: true);
         Option<string> weights = Inputs.Text("--weights", "FILE.safetensors", "The file that has the layer's parameters; not with --weight or --bias.");
         Option<string> prefix = Inputs.Text("--prefix", "NAME", "The layer's name in --weights: NAME.weight, NAME.bias. Without it: weight, bias.");
@@ -97,14 +96,16 @@ internal static class RunCommand
         using InputArray input = InputArray.Open(request.Input);
         return input.ElementType switch
         {
+            ElementType.Float16 => RunOne<Half>(request, layers, input, cancellation),
+            ElementType.BFloat16 => RunOne<BFloat16>(request, layers, input, cancellation),
             ElementType.Float32 => RunOne<float>(request, layers, input, cancellation),
             ElementType.Float64 => RunOne<double>(request, layers, input, cancellation),
-            _ => throw new Refused($"{input.Name}: the elements are {input.ElementType.TorchName()}; accepted are float32 and float64."),
+            _ => throw new Refused($"{input.Name}: the elements are {input.ElementType.TorchName()}; accepted are float16, bfloat16, float32 and float64."),
         };
     }
 
     private static Report RunOne<T>(Request request, Layers layers, InputArray input, CancellationToken cancellation)
-        where T : unmanaged, INumberBase<T>
+        where T : unmanaged
     {
         nint[] shape = Array.ConvertAll(input.Shape, static length => (nint)length);
         (NormLayer<T>? layer, string kind, string? source) = layers.Of<T>(shape);

@@ -1,7 +1,7 @@
-using System.Numerics;
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using NormLayers.IO;
 
 namespace NormLayers.Cli;
 
@@ -13,7 +13,7 @@ internal readonly record struct Statistics(double Mean, double Deviation)
     /// <param name="elements">Elements that fill their memory without gaps, in any order of the axes.</param>
     /// <param name="cancellation">Stops the walk.</param>
     public static Statistics Of<T>(in ReadOnlyTensorSpan<T> elements, CancellationToken cancellation)
-        where T : unmanaged, INumberBase<T>
+        where T : unmanaged
     {
         // In the order of the memory: neither number depends on the order, and strides would cost an index per element.
         nint count = elements.FlattenedLength;
@@ -24,7 +24,7 @@ internal readonly record struct Statistics(double Mean, double Deviation)
         {
             cancellation.ThrowIfCancellationRequested();
             Span<double> values = block[..(int)nint.Min(BlockLength, count - start)];
-            TensorPrimitives.ConvertTruncating(MemoryMarshal.CreateReadOnlySpan(in Unsafe.Add(ref Unsafe.AsRef(in first), start), values.Length), values);
+            ElementConversion.Convert(MemoryMarshal.CreateReadOnlySpan(in Unsafe.Add(ref Unsafe.AsRef(in first), start), values.Length), values);
 
             // Chan, Golub and LeVeque: the blocks' own means and squares are merged, so that a large mean cancels nothing.
             double blockMean = TensorPrimitives.Sum<double>(values) / values.Length;

@@ -60,7 +60,7 @@ public sealed class CliRefusalTests : Sandbox
 
     [Fact]
     public void Input_Integers_NamesAcceptedTypes()
-        => Assert.EndsWith("the elements are int64; accepted are float32 and float64.", Refuse("run", "LayerNorm(4)", "--input", Npy("i.npy", [4], 1L, 2, 3, 4), "--output", y), StringComparison.Ordinal);
+        => Assert.EndsWith("the elements are int64; accepted are float16, bfloat16, float32 and float64.", Refuse("run", "LayerNorm(4)", "--input", Npy("i.npy", [4], 1L, 2, 3, 4), "--output", y), StringComparison.Ordinal);
 
     [Fact]
     public void Input_WrongShape_SaysBoth()

@@ -41,6 +41,16 @@ public sealed class CliRunTests : Sandbox
         Assert.Equal(Expected(null, Bias), Read<float>(File("y.npy")));
     }
 
+    [Fact]
+    public void Run_Float16_StaysFloat16()
+    {
+        string input = Npy("h.npy", [2, 4], Array.ConvertAll(X, value => (Half)value)), weights = Safetensors(("weight", Weight), ("bias", Bias));
+        Result result = Succeed("run", "LayerNorm(4, dtype=torch.float16)", "--input", input, "--output", File("y.npy"), "--weights", weights);
+        // One rounding away from the same in float, whose parameters these are exactly.
+        Assert.Equal(Array.ConvertAll(Expected(Weight, Bias), value => (Half)value), Read<Half>(File("y.npy")));
+        Assert.Contains("float16", result.Output, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData(null, "weight", "bias")]
     [InlineData("encoder.norm", "encoder.norm.weight", "encoder.norm.bias")]
