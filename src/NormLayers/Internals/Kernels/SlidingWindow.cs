@@ -5,13 +5,13 @@ using System.Runtime.Intrinsics;
 namespace NormLayers.Internals.Kernels;
 
 /// <summary>Where a sliding window takes its terms from and where its sums go: rows of positions, one row a channel.</summary>
-internal interface IWindowRows
+internal interface IWindowRows<T> where T : unmanaged
 {
     /// <summary>Writes the terms of a channel to <paramref name="row"/>.</summary>
-    void ReadTerms(nint channel, ref double row);
+    void ReadTerms(nint channel, ref T row);
 
     /// <summary>Takes the sums of the window around a channel, in two parts that are yet to be added.</summary>
-    void WriteSums(nint channel, ref readonly double suffix, ref readonly double prefix);
+    void WriteSums(nint channel, ref readonly T suffix, ref readonly T prefix);
 }
 
 /// <summary>
@@ -26,7 +26,7 @@ internal interface IWindowRows
 /// </remarks>
 internal static class SlidingWindow
 {
-    /// <summary>The doubles of scratch that a window needs.</summary>
+    /// <summary>The elements of scratch that a window needs.</summary>
     internal static nint ScratchLength(nint lower, nint upper, nint stride) => (lower + upper + 2) * stride;
 
     /// <summary>Sums the terms of channels c - lower to c + upper for every channel c; those outside count as zero.</summary>
@@ -34,20 +34,20 @@ internal static class SlidingWindow
     /// <param name="channels">The number of channels.</param>
     /// <param name="lower">How far a window reaches down; less than the number of channels.</param>
     /// <param name="upper">How far a window reaches up; less than the number of channels.</param>
-    /// <param name="scratch">Room for <see cref="ScratchLength"/> doubles.</param>
+    /// <param name="scratch">Room for <see cref="ScratchLength"/> elements.</param>
     /// <param name="stride">The length of a row of scratch, a multiple of 16.</param>
-    internal static void Sum<TRows>(ref TRows rows, nint channels, nint lower, nint upper, ref double scratch, nint stride)
-        where TRows : IWindowRows, allows ref struct
+    internal static void Sum<TRows, T>(ref readonly TRows rows, nint channels, nint lower, nint upper, ref T scratch, nint stride)
+        where TRows : IWindowRows<T>, allows ref struct where T : unmanaged
     {
         nint width = lower + 1 + upper;
-        ref double prefix = ref Unsafe.Add(ref scratch, width * stride);
+        ref T prefix = ref Unsafe.Add(ref scratch, width * stride);
         for (nint j = 0; j < width - 1; j++)
-            ReadTerms(ref rows, j - lower, channels, ref Unsafe.Add(ref scratch, j * stride), stride);
+            ReadTerms(in rows, j - lower, channels, ref Unsafe.Add(ref scratch, j * stride), stride);
 
         for (nint chunk = 0; chunk < channels; chunk += width)
         {
             // The chunk's terms but the last are there from the previous prefix sums: their rows may be overwritten by now.
-            ReadTerms(ref rows, chunk + upper, channels, ref Unsafe.Add(ref scratch, (width - 1) * stride), stride);
+            ReadTerms(in rows, chunk + upper, channels, ref Unsafe.Add(ref scratch, (width - 1) * stride), stride);
             for (nint j = width - 2; j >= 0; j--)
                 AddRow(ref Unsafe.Add(ref scratch, j * stride), in Unsafe.Add(ref scratch, (j + 1) * stride), stride);
             MemoryMarshal.CreateSpan(ref prefix, (int)stride).Clear();
@@ -56,8 +56,8 @@ internal static class SlidingWindow
             {
                 if (r > 0)
                 {
-                    ref double terms = ref Unsafe.Add(ref scratch, (r - 1) * stride);
-                    ReadTerms(ref rows, chunk + r + upper, channels, ref terms, stride);
+                    ref T terms = ref Unsafe.Add(ref scratch, (r - 1) * stride);
+                    ReadTerms(in rows, chunk + r + upper, channels, ref terms, stride);
                     AddRow(ref prefix, in terms, stride);
                 }
                 rows.WriteSums(chunk + r, in Unsafe.Add(ref scratch, r * stride), in prefix);
@@ -65,8 +65,8 @@ internal static class SlidingWindow
         }
     }
 
-    private static void ReadTerms<TRows>(ref TRows rows, nint channel, nint channels, ref double row, nint stride)
-        where TRows : IWindowRows, allows ref struct
+    private static void ReadTerms<TRows, T>(ref readonly TRows rows, nint channel, nint channels, ref T row, nint stride)
+        where TRows : IWindowRows<T>, allows ref struct where T : unmanaged
     {
         if (channel >= 0 && channel < channels)
             rows.ReadTerms(channel, ref row);
@@ -74,9 +74,9 @@ internal static class SlidingWindow
             MemoryMarshal.CreateSpan(ref row, (int)stride).Clear();
     }
 
-    private static void AddRow(ref double sum, ref readonly double row, nint stride)
+    private static void AddRow<T>(ref T sum, ref readonly T row, nint stride) where T : unmanaged
     {
-        for (nint i = 0; i < stride; i += Vector512<double>.Count)
+        for (nint i = 0; i < stride; i += Vector512<T>.Count)
             (Vector512.LoadUnsafe(in sum, (nuint)i) + Vector512.LoadUnsafe(in row, (nuint)i)).StoreUnsafe(ref sum, (nuint)i);
     }
 }

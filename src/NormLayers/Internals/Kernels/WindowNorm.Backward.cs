@@ -17,7 +17,7 @@ namespace NormLayers.Internals.Kernels;
 /// -2 · scale · beta · (x · T(v · dy · q - 2 · scale · (beta + 1) · dy · x · A · f) + dy · q · A + v · T(dy · x · q)).</item>
 /// </list>
 /// <para>
-/// In double, rounded once. A block of positions keeps its intermediate rows, one a channel, in planes of scratch; every window
+/// In double, rounded once; the backward of ordinary floats in float (WindowNorm.Float.cs). A block of positions keeps its intermediate rows, one a channel, in planes of scratch; every window
 /// sum is <see cref="SlidingWindow"/>'s, so nothing here depends on threads or vector width.
 /// </para>
 /// </remarks>
@@ -54,46 +54,83 @@ internal static unsafe partial class WindowNorm
         for (nint block = first; block < end; block++)
         {
             (nint offset, nint length) = planes.Locate(block);
-            ref T xBlock = ref work.X[offset], gBlock = ref work.Dy[offset], result = ref work.Dx[offset];
-            if (IsExtreme(in xBlock, channels, run, length, in window))
+            BackwardBlock(work.Dy + offset, work.X + offset, work.Dx + offset, channels, run, length, in window, in planes, rented.Span);
+        }
+    }
+
+    private static void BackwardBlock<T>(T* dy, T* x, T* dx, nint channels, nint run, nint length, in WindowParameters window, in Planes planes, Span<double> scratch) where T : unmanaged
+    {
+        bool inFloat = typeof(T) == typeof(float) && window.FloatLimit > 0;
+        if (inFloat
+            ? IsLarger((float*)x, channels, run, length, window.FloatLimit) || IsLarger((float*)dy, channels, run, length, LargestGradient)
+            : IsExtreme(in *x, channels, run, length, in window))
+        {
+            if (length == 1)
+                BackwardExtreme(dy, x, dx, channels, run, in window, in planes, scratch);
+            for (nint i = 0; length > 1 && i < length; i++)
+                BackwardBlock(dy + i, x + i, dx + i, channels, run, 1, in window, in planes, scratch);
+        }
+        else
+            BackwardOrdinary(dy, x, dx, channels, run, length, in window, in planes, scratch);
+    }
+
+    /// <summary>A position with extreme elements: those gradients that they reach are computed anew, as <see cref="ForwardExtreme"/> does.</summary>
+    private static void BackwardExtreme<T>(T* dy, T* x, T* dx, nint channels, nint run, in WindowParameters window, in Planes planes, Span<double> scratch) where T : unmanaged
+    {
+        using var rented = new RentedDoubles(3 * channels);
+        Span<double> g = rented.Span[..(int)channels], column = rented.Span[(int)channels..(int)(2 * channels)], result = rented.Span[(int)(2 * channels)..];
+        for (nint c = 0; c < channels; c++)
+            (g[(int)c], column[(int)c]) = (Elements.ToDouble(dy[c * run]), Elements.ToDouble(x[c * run]));
+        DifferentiateScaled(in g[0], in column[0], ref result[0], channels, 1, 1, in window, transposed: true);
+        BackwardOrdinary(dy, x, dx, channels, run, 1, in window, in planes, scratch);
+        // An output sees its window, and an element the outputs whose windows hold it.
+        nint reach = window.Lower + window.Upper;
+        for (nint c = 0; c < channels; c++)
+        {
+            if (HasExtreme<T>(column, c - reach, c + reach, in window, window.FloatLimit) || (typeof(T) == typeof(float) && HasExtreme<T>(g, c - reach, c + reach, in window, LargestGradient)))
+                dx[c * run] = Elements.FromDouble<T>(result[(int)c]);
+        }
+    }
+
+    private static void BackwardOrdinary<T>(T* dy, T* x, T* dx, nint channels, nint run, nint length, in WindowParameters window, in Planes planes, Span<double> scratch) where T : unmanaged
+    {
+        ref double p = ref planes.At(scratch, 0), t = ref planes.At(scratch, 1);
+        if (typeof(T) == typeof(float) && window.FloatLimit > 0)
+        {
+            BackwardFloat((float*)dy, (float*)x, (float*)dx, channels, run, length, in window, ref Unsafe.As<double, float>(ref p), ref Unsafe.As<double, float>(ref planes.At(scratch, 2)));
+            return;
+        }
+        planes.SumProducts(in *x, in *x, length, scratch, 0);
+        Vector512<double> scale = Vector512.Create(window.Scale), k = Vector512.Create(window.K);
+        for (nint c = 0; c < channels; c++)
+        {
+            // From S to p, and the terms dy · x · q beside it.
+            for (nint i = 0; i < length; i += Elements.Step)
             {
-                DifferentiateScaled(in gBlock, in xBlock, ref result, channels, run, length, in window, transposed: true);
-                continue;
+                nint at = c * run + i, count = Math.Min(length - i, Elements.Step), row = c * planes.Stride + i;
+                (Vector512<double> g0, Vector512<double> g1) = Elements.Load(in *dy, at, count);
+                (Vector512<double> x0, Vector512<double> x1) = Elements.Load(in *x, at, count);
+                Vector512<double> d0 = Vector512.LoadUnsafe(in p, (nuint)row) * scale + k, d1 = Vector512.LoadUnsafe(in p, (nuint)row + 8) * scale + k;
+                Vector512<double> p0 = Vector512<double>.One / window.Power(d0), p1 = Vector512<double>.One / window.Power(d1);
+                p0.StoreUnsafe(ref p, (nuint)row);
+                p1.StoreUnsafe(ref p, (nuint)row + 8);
+                (g0 * x0 * p0 / d0).StoreUnsafe(ref t, (nuint)row);
+                (g1 * x1 * p1 / d1).StoreUnsafe(ref t, (nuint)row + 8);
             }
-            ref double p = ref planes.At(rented.Span, 0), t = ref planes.At(rented.Span, 1);
-            planes.SumProducts(in xBlock, in xBlock, length, rented.Span, 0);
-            Vector512<double> scale = Vector512.Create(window.Scale), k = Vector512.Create(window.K);
-            for (nint c = 0; c < channels; c++)
+        }
+        planes.SumTransposed(scratch, 1);
+        Vector512<double> factor = Vector512.Create(2 * window.Scale * window.Beta);
+        for (nint c = 0; c < channels; c++)
+        {
+            for (nint i = 0; i < length; i += Elements.Step)
             {
-                // From S to p, and the terms dy · x · q beside it.
-                for (nint i = 0; i < length; i += Elements.Step)
-                {
-                    nint at = c * run + i, count = Math.Min(length - i, Elements.Step), row = c * planes.Stride + i;
-                    (Vector512<double> g0, Vector512<double> g1) = Elements.Load(in gBlock, at, count);
-                    (Vector512<double> x0, Vector512<double> x1) = Elements.Load(in xBlock, at, count);
-                    Vector512<double> d0 = Vector512.LoadUnsafe(in p, (nuint)row) * scale + k, d1 = Vector512.LoadUnsafe(in p, (nuint)row + 8) * scale + k;
-                    if (typeof(T) == typeof(double) || !window.TryReciprocalPower(d0, d1, out Vector512<double> p0, out Vector512<double> p1))
-                        (p0, p1) = (Vector512<double>.One / window.Power(d0), Vector512<double>.One / window.Power(d1));
-                    p0.StoreUnsafe(ref p, (nuint)row);
-                    p1.StoreUnsafe(ref p, (nuint)row + 8);
-                    (g0 * x0 * p0 / d0).StoreUnsafe(ref t, (nuint)row);
-                    (g1 * x1 * p1 / d1).StoreUnsafe(ref t, (nuint)row + 8);
-                }
-            }
-            planes.SumTransposed(rented.Span, 1);
-            Vector512<double> factor = Vector512.Create(2 * window.Scale * window.Beta);
-            for (nint c = 0; c < channels; c++)
-            {
-                for (nint i = 0; i < length; i += Elements.Step)
-                {
-                    nint at = c * run + i, count = Math.Min(length - i, Elements.Step);
-                    nuint row = (nuint)(c * planes.Stride + i);
-                    (Vector512<double> g0, Vector512<double> g1) = Elements.Load(in gBlock, at, count);
-                    (Vector512<double> x0, Vector512<double> x1) = Elements.Load(in xBlock, at, count);
-                    g0 = g0 * Vector512.LoadUnsafe(in p, row) - factor * x0 * Vector512.LoadUnsafe(in t, row);
-                    g1 = g1 * Vector512.LoadUnsafe(in p, row + 8) - factor * x1 * Vector512.LoadUnsafe(in t, row + 8);
-                    Elements.Store(g0, g1, ref result, at, count);
-                }
+                nint at = c * run + i, count = Math.Min(length - i, Elements.Step);
+                nuint row = (nuint)(c * planes.Stride + i);
+                (Vector512<double> g0, Vector512<double> g1) = Elements.Load(in *dy, at, count);
+                (Vector512<double> x0, Vector512<double> x1) = Elements.Load(in *x, at, count);
+                g0 = g0 * Vector512.LoadUnsafe(in p, row) - factor * x0 * Vector512.LoadUnsafe(in t, row);
+                g1 = g1 * Vector512.LoadUnsafe(in p, row + 8) - factor * x1 * Vector512.LoadUnsafe(in t, row + 8);
+                Elements.Store(g0, g1, ref *dx, at, count);
             }
         }
     }
@@ -252,7 +289,7 @@ internal static unsafe partial class WindowNorm
         internal void SumProducts<T>(ref readonly T a, ref readonly T b, nint length, Span<double> scratch, int plane) where T : unmanaged
         {
             var rows = new ProductRows<T>(ref Unsafe.AsRef(in a), ref Unsafe.AsRef(in b), run, length, ref At(scratch, plane), Stride);
-            SlidingWindow.Sum(ref rows, channels, window.Lower, window.Upper, ref At(scratch, (int)count), Stride);
+            SlidingWindow.Sum(in rows, channels, window.Lower, window.Upper, ref At(scratch, (int)count), Stride);
             if (!window.KeepsFirst)
                 return;
             using var rented = new RentedDoubles(Stride);
@@ -270,11 +307,11 @@ internal static unsafe partial class WindowNorm
         internal void SumTransposed(Span<double> scratch, int plane)
         {
             var rows = new PlaneRows(ref At(scratch, plane), Stride);
-            SlidingWindow.Sum(ref rows, channels, window.BackLower, window.BackUpper, ref At(scratch, (int)count), Stride);
+            SlidingWindow.Sum(in rows, channels, window.BackLower, window.BackUpper, ref At(scratch, (int)count), Stride);
         }
     }
 
-    private readonly ref struct ProductRows<T>(ref T a, ref T b, nint run, nint length, ref double plane, nint stride) : IWindowRows where T : unmanaged
+    private readonly ref struct ProductRows<T>(ref T a, ref T b, nint run, nint length, ref double plane, nint stride) : IWindowRows<double> where T : unmanaged
     {
         private readonly ref T a = ref a;
         private readonly ref T b = ref b;
@@ -285,7 +322,7 @@ internal static unsafe partial class WindowNorm
         public void WriteSums(nint channel, ref readonly double suffix, ref readonly double prefix) => plane.WriteSums(channel, in suffix, in prefix);
     }
 
-    private readonly ref struct PlaneRows(ref double plane, nint stride) : IWindowRows
+    private readonly ref struct PlaneRows(ref double plane, nint stride) : IWindowRows<double>
     {
         private readonly ref double plane = ref plane;
 

@@ -7,6 +7,14 @@ namespace NormLayers.Internals.Kernels;
 /// <summary>The numbers of a local response normalization, and the window that they mean for a number of channels.</summary>
 internal readonly struct WindowParameters
 {
+    private const double LeastScale = 1e-30, LeastK = 1.0 / 65536, LeastLimit = 1024;
+
+    /// <summary>A power multiplies the roundings of the denominator: with a larger one floats would not be within 4 ulp.</summary>
+    private const double MostBeta = 1;
+
+    /// <summary>The widest window that is summed in float.</summary>
+    private const int MostChannels = 32;
+
     /// <summary>Channels below and above the centre that the window reaches; never further than there are channels.</summary>
     internal readonly nint Lower, Upper;
 
@@ -21,7 +29,15 @@ internal readonly struct WindowParameters
 
     internal readonly double Beta, K;
 
-    private readonly int quarters;
+    /// <summary>4 · beta where that is an integer from 0 to 16, otherwise -1.</summary>
+    internal readonly int Quarters;
+
+    /// <summary>
+    /// The largest |x| up to which floats are ordinary: their squares and sums, denominators and powers stay well inside
+    /// float's range, and nothing cancels. 0 where there are none: with k = 0, negative numbers, a window too wide for sums in float, or
+    /// CrossMapLRN2d's windows.
+    /// </summary>
+    internal readonly float FloatLimit;
 
     internal WindowParameters(nint size, double alpha, double beta, double k, LrnWindow window, nint channels)
         : this(size, alpha, beta, k)
@@ -29,6 +45,11 @@ internal readonly struct WindowParameters
         nint more = Math.Min(size / 2, channels - 1), less = Math.Min((size - 1) / 2, channels - 1);
         (Lower, Upper) = window == LrnWindow.Onnx ? (less, more) : (more, less);
         (BackLower, BackUpper) = (Upper, Lower);
+
+        double largest = Math.ScaleB(1, (int)Math.Min(64, 100 / Math.Abs(beta)));
+        double limit = Math.Min(1 << 30, Math.Sqrt(largest / 2 / alpha));
+        bool ordinary = alpha >= 0 && Math.Abs(beta) <= MostBeta && (Scale == 0 || Scale >= LeastScale) && k >= Math.Max(LeastK, 1 / largest) && k <= largest / 2;
+        FloatLimit = ordinary && limit >= LeastLimit && Lower + Upper < MostChannels ? (float)limit : 0;
     }
 
     /// <summary>The windows of CrossMapLRN2d, as PyTorch has them.</summary>
@@ -45,59 +66,24 @@ internal readonly struct WindowParameters
     private WindowParameters(nint size, double alpha, double beta, double k)
     {
         (Scale, Beta, K) = (alpha / size, beta, k);
-        quarters = beta is >= 0 and <= 4 && Math.Floor(beta * 4) == beta * 4 ? (int)(beta * 4) : -1;
-    }
-
-    /// <summary>
-    /// d^-beta for 16 positions at once, from square roots in float and one Newton step in double, which leaves an error of
-    /// 1e-12: two thirds of the price of <see cref="Power"/>. False where beta is not 1/4, 1/2 or 3/4, or a lane is not well
-    /// inside float's range.
-    /// </summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal bool TryReciprocalPower(Vector512<double> lower, Vector512<double> upper, out Vector512<double> lowerPower, out Vector512<double> upperPower)
-    {
-        Vector512<float> d = Vector512.Narrow(lower, upper);
-        if (quarters is < 1 or > 3 || !Vector512.GreaterThanAll(d, Vector512.Create(1e-20f)) || !Vector512.LessThanAll(d, Vector512.Create(1e20f)))
-        {
-            lowerPower = upperPower = default;
-            return false;
-        }
-        Vector512<float> root = Vector512.Sqrt(d), power = quarters == 2 ? root : Vector512.Sqrt(root);
-        if (quarters == 3)
-            power *= root;
-        (Vector512<double> a, Vector512<double> b) = Vector512.Widen(Vector512<float>.One / power);
-        lowerPower = Refine(a, lower, quarters);
-        upperPower = Refine(b, upper, quarters);
-        return true;
-
-        // z = d^(-q/4) is where z⁴ · d^q = 1.
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        static Vector512<double> Refine(Vector512<double> z, Vector512<double> d, int quarters)
-        {
-            Vector512<double> square = z * z, product = square * square * d;
-            if (quarters >= 2)
-                product *= d;
-            if (quarters == 3)
-                product *= d;
-            return z + z * (Vector512<double>.One - product) * 0.25;
-        }
+        Quarters = beta is >= 0 and <= 4 && Math.Floor(beta * 4) == beta * 4 ? (int)(beta * 4) : -1;
     }
 
     /// <summary>d^beta: from square roots and products where beta is a multiple of a quarter up to 4.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal Vector512<double> Power(Vector512<double> d)
     {
-        if (quarters < 0)
+        if (Quarters < 0)
             return VectorMath.Pow(d, Beta);
         Vector512<double> power = Vector512<double>.One;
-        for (int whole = quarters >> 2; whole > 0; whole--)
+        for (int whole = Quarters >> 2; whole > 0; whole--)
             power *= d;
-        if ((quarters & 3) == 0)
+        if ((Quarters & 3) == 0)
             return power;
         Vector512<double> root = Vector512.Sqrt(d);
-        if ((quarters & 2) != 0)
+        if ((Quarters & 2) != 0)
             power *= root;
-        return (quarters & 1) != 0 ? power * Vector512.Sqrt(root) : power;
+        return (Quarters & 1) != 0 ? power * Vector512.Sqrt(root) : power;
     }
 }
 
@@ -111,9 +97,8 @@ internal readonly struct WindowParameters
 /// to two contiguous kilobytes. The sums are <see cref="SlidingWindow"/>'s.
 /// </para>
 /// <para>
-/// Arithmetic in double, rounded once at the end: 0.51 ulp for float. Powers that are multiples of a quarter come from
-/// square roots and products (for float 1/4, 1/2 and 3/4 from their approximation in float, refined in double), others from
-/// <see cref="VectorMath"/>.
+/// Arithmetic in double, rounded once at the end, but for floats where float does (WindowNorm.Float.cs). Powers that are multiples
+/// of a quarter come from square roots and products, others from <see cref="VectorMath"/>.
 /// </para>
 /// </remarks>
 internal static unsafe partial class WindowNorm
@@ -165,32 +150,51 @@ internal static unsafe partial class WindowNorm
         {
             nint start = block % work.BlocksPerSample * stride, offset = block / work.BlocksPerSample * channels * run + start;
             nint length = Math.Min(stride, run - start);
-            ref T xBlock = ref work.X[offset], yBlock = ref work.Y[offset];
-            if (IsExtreme(in xBlock, channels, run, length, in work.Window))
-            {
-                ForwardScaled(in xBlock, ref yBlock, channels, run, length, in work.Window);
-                continue;
-            }
-            var rows = new ForwardRows<T>(ref xBlock, ref yBlock, run, length, in work.Window);
-            if (work.Window.KeepsFirst)
-                SumKeepingFirst(rows, channels, in work.Window, scratch, stride);
-            else
-                SlidingWindow.Sum(ref rows, channels, work.Window.Lower, work.Window.Upper, ref MemoryMarshal.GetReference(scratch), stride);
+            ForwardBlock(work.X + offset, work.Y + offset, channels, run, length, in work.Window, ref MemoryMarshal.GetReference(scratch));
         }
     }
 
-    private static void SumKeepingFirst<T>(ForwardRows<T> rows, nint channels, in WindowParameters window, Span<double> scratch, nint stride) where T : unmanaged
+    private static void ForwardBlock<T>(T* x, T* y, nint channels, nint run, nint length, in WindowParameters window, ref double scratch) where T : unmanaged
+    {
+        bool inFloat = typeof(T) == typeof(float) && window.FloatLimit > 0;
+        if (inFloat ? IsLarger((float*)x, channels, run, length, window.FloatLimit) : IsExtreme(in *x, channels, run, length, in window))
+        {
+            // Position by position, so that only those are computed in another way that must be.
+            if (length == 1)
+                ForwardExtreme(x, y, channels, run, in window, ref scratch);
+            for (nint i = 0; length > 1 && i < length; i++)
+                ForwardBlock(x + i, y + i, channels, run, 1, in window, ref scratch);
+        }
+        else
+            ForwardOrdinary(x, y, channels, run, length, in window, ref scratch);
+    }
+
+    private static void ForwardOrdinary<T>(T* x, T* y, nint channels, nint run, nint length, in WindowParameters window, ref double scratch) where T : unmanaged
+    {
+        if (typeof(T) == typeof(float) && window.FloatLimit > 0)
+            ForwardFloat((float*)x, (float*)y, channels, run, length, in window, ref Unsafe.As<double, float>(ref scratch));
+        else
+        {
+            var rows = new ForwardRows<T>(ref *x, ref *y, run, length, in window);
+            if (window.KeepsFirst)
+                SumKeepingFirst(rows, channels, in window, ref scratch, RoundUp(length));
+            else
+                SlidingWindow.Sum(in rows, channels, window.Lower, window.Upper, ref scratch, RoundUp(length));
+        }
+    }
+
+    private static void SumKeepingFirst<T>(ForwardRows<T> rows, nint channels, in WindowParameters window, ref double scratch, nint stride) where T : unmanaged
     {
         using var rented = new RentedDoubles(2 * stride);
         ref double first = ref MemoryMarshal.GetReference(rented.Span);
         // Before the output may overwrite it.
         rows.ReadTerms(0, ref first);
         var keeping = new KeepingRows<T>(rows, ref first, stride, window.Lower);
-        SlidingWindow.Sum(ref keeping, channels, window.Lower, window.Upper, ref MemoryMarshal.GetReference(scratch), stride);
+        SlidingWindow.Sum(in keeping, channels, window.Lower, window.Upper, ref scratch, stride);
     }
 
     /// <summary>The rows with the first channel's squares added to the sums of all channels above <paramref name="last"/>.</summary>
-    private readonly ref struct KeepingRows<T>(ForwardRows<T> rows, ref double first, nint stride, nint last) : IWindowRows where T : unmanaged
+    private readonly ref struct KeepingRows<T>(ForwardRows<T> rows, ref double first, nint stride, nint last) : IWindowRows<double> where T : unmanaged
     {
         private readonly ForwardRows<T> rows = rows;
         private readonly ref double first = ref first;
@@ -212,7 +216,7 @@ internal static unsafe partial class WindowNorm
     }
 
     /// <summary>A block of positions: squares of x in, x / (k + scale · sum)^beta out.</summary>
-    private readonly ref struct ForwardRows<T>(ref T x, ref T y, nint run, nint length, ref readonly WindowParameters window) : IWindowRows where T : unmanaged
+    private readonly ref struct ForwardRows<T>(ref T x, ref T y, nint run, nint length, ref readonly WindowParameters window) : IWindowRows<double> where T : unmanaged
     {
         private readonly ref T x = ref x;
         private readonly ref T y = ref y;
@@ -229,11 +233,6 @@ internal static unsafe partial class WindowNorm
                 Vector512<double> b = (Vector512.LoadUnsafe(in suffix, (nuint)i + 8) + Vector512.LoadUnsafe(in prefix, (nuint)i + 8)) * scale + k;
                 nint at = channel * run + i, count = Math.Min(length - i, Elements.Step);
                 (Vector512<double> lower, Vector512<double> upper) = Elements.Load(in x, at, count);
-                if (typeof(T) != typeof(double) && window.TryReciprocalPower(a, b, out Vector512<double> lowerPower, out Vector512<double> upperPower))
-                {
-                    Elements.Store(lower * lowerPower, upper * upperPower, ref y, at, count);
-                    continue;
-                }
                 Elements.Store(lower / window.Power(a), upper / window.Power(b), ref y, at, count);
             }
         }
@@ -281,23 +280,35 @@ internal static unsafe partial class WindowNorm
     }
 
     /// <summary>
-    /// The same for a block with doubles whose squares leave the range: each window is divided by a power of two first, which
-    /// then goes into the logarithm of the power function. Rare, so it is scalar and adds each window up anew.
+    /// The same for a position with extreme elements: in double, and where squares leave double's range each window is divided by a
+    /// power of two first, which then goes into the logarithm of the power function. Windows without an extreme element keep the
+    /// result, and the bits, that they have in other company. Rare, so it is scalar and adds each window up anew.
     /// </summary>
-    private static void ForwardScaled<T>(ref readonly T x, ref T y, nint channels, nint run, nint length, in WindowParameters window) where T : unmanaged
+    private static void ForwardExtreme<T>(T* x, T* y, nint channels, nint run, in WindowParameters window, ref double scratch) where T : unmanaged
     {
         using var rented = new RentedDoubles(channels);
         Span<double> column = rented.Span;
-        for (nint i = 0; i < length; i++)
+        for (nint c = 0; c < channels; c++)
+            column[(int)c] = Elements.ToDouble(x[c * run]);
+        ForwardOrdinary(x, y, channels, run, 1, in window, ref scratch);
+        for (nint c = 0; c < channels; c++)
         {
-            for (nint c = 0; c < channels; c++)
-                column[(int)c] = Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), c * run + i));
-            for (nint c = 0; c < channels; c++)
-            {
-                var denominator = new ScaledDenominator(column, c, in window);
-                Unsafe.Add(ref y, c * run + i) = Elements.FromDouble<T>(denominator.Divide(column[(int)c]));
-            }
+            if (HasExtreme<T>(column, c - window.Lower, c + window.Upper, in window, window.FloatLimit))
+                y[c * run] = Elements.FromDouble<T>(new ScaledDenominator(column, c, in window).Divide(column[(int)c]));
         }
+    }
+
+    /// <summary>Whether one of the channels from first to last, as far as they exist, has an element that is extreme for its type: for float one above a limit.</summary>
+    private static bool HasExtreme<T>(ReadOnlySpan<double> column, nint first, nint last, in WindowParameters window, float floatLimit) where T : unmanaged
+    {
+        double least = typeof(T) == typeof(float) || window.K != 0 ? 0 : SmallestOrdinary, most = typeof(T) == typeof(float) ? floatLimit : LargestOrdinary;
+        foreach (double value in column[(int)Math.Max(first, 0)..(int)Math.Min(last + 1, column.Length)])
+        {
+            double magnitude = Math.Abs(value);
+            if (magnitude > most || (magnitude < least && magnitude > 0))
+                return true;
+        }
+        return false;
     }
 
     /// <summary>The denominator of one window as significand · 2^exponent, and the sum d = k + scale · S that it is a power of as Sum · 4^-Shift.</summary>
