@@ -7,7 +7,7 @@ internal sealed record WindowGeometry(nint Samples, nint Channels, nint Run, int
 internal static unsafe class WindowReference
 {
     public static Deviation Forward(WindowOperation operation, BufferSet set)
-        => Over(operation.Geometry, "y", 1.5, (geometry, sample, worst) =>
+        => Over(operation.Geometry, "y", 2, (geometry, sample, worst) =>
         {
             nint start = sample * geometry.Channels * geometry.Run;
             double[] denominators = Denominators(geometry, set.X + start);

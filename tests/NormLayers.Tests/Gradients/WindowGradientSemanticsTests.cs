@@ -73,6 +73,28 @@ public abstract class WindowGradientSemanticsTests<T> where T : unmanaged, IBina
             }
         }
     }
+
+    [Fact]
+    public void ExtremeElement_InOneChannel_ChangesOnlyTheGradientsItReaches()
+    {
+        T extreme = T.CreateChecked(typeof(T) == typeof(float) ? 1e30 : 1e200);
+        for (int size = 1; size <= 6; size++)
+        {
+            var norm = new NormCase("LocalResponseNorm", size, 1, 13, 19) { Alpha = 0.5 };
+            var generator = new Generator(4);
+            Operands<T> operands = norm.Make<T>(generator);
+            T[] dy = generator.Values<T>(norm.Count), clean = norm.Backward(operands, dy).Input!;
+            T[] largeDy = [.. dy], largeX = [.. operands.X];
+            largeDy[6 * 19 + 7] = largeX[6 * 19 + 7] = extreme;
+            T[] fromDy = norm.Backward(operands, largeDy).Input!, fromX = norm.Backward(operands with { X = largeX }, dy).Input!;
+            for (int i = 0; i < norm.Count; i++)
+            {
+                bool near = i % 19 == 7 && Math.Abs(i / 19 - 6) <= size - 1;
+                Assert.True(near ? T.IsFinite(fromDy[i]) : fromDy[i] == clean[i], $"size {size}: gradOutput, {i / 19}");
+                Assert.True(near ? T.IsFinite(fromX[i]) : fromX[i] == clean[i], $"size {size}: input, {i / 19}");
+            }
+        }
+    }
 }
 
 public sealed class FloatWindowGradientSemanticsTests : WindowGradientSemanticsTests<float>;

@@ -20,6 +20,10 @@ public abstract class WindowSemanticsTests<T> where T : unmanaged, IBinaryFloati
     }
 
     [Fact]
+    public void ExtremeElement_InOneChannel_ChangesOnlyTheWindowsThatCoverIt()
+        => Poison(T.CreateChecked(typeof(T) == typeof(float) ? 1e30 : 1e200), (own, clean, y, covered) => own || covered ? T.IsFinite(y) && y != clean : y == clean);
+
+    [Fact]
     public void Window_OfEvenSize_LeansDown()
     {
         // Only channel 2 is large. A window of 4 around c is c - 2 to c + 1, so channels 1 to 4 see it.

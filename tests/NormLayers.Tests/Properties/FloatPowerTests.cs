@@ -1,0 +1,58 @@
+using NormLayers.Internals.Kernels;
+using NormLayers.Tests.Golden;
+using Xunit;
+
+namespace NormLayers.Tests.Properties;
+
+/// <summary>The powers in float against the platform's in double.</summary>
+public sealed class FloatPowerTests
+{
+    [Fact]
+    public void QuarterPowers_OfAnyOrdinaryNumber_AgreeWithMathPow()
+    {
+        Check(new QuarterPower<OneQuarter>(), 0.25, 1.5);
+        Check(new QuarterPower<TwoQuarters>(), 0.5, 1.5);
+        Check(new QuarterPower<ThreeQuarters>(), 0.75, 1.5);
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(0.6)]
+    [InlineData(0.75)]
+    [InlineData(1)]
+    [InlineData(-1)]
+    [InlineData(1e-5)]
+    [InlineData(-0.3)]
+    public void AnyPower_OfAnyOrdinaryNumber_AgreesWithMathPow(double beta) => Check(new AnyPower(beta), beta, 2);
+
+    private static void Check<TPower>(TPower power, double beta, double allowed) where TPower : struct, IFloatPower
+    {
+        var generator = new Generator(1);
+        double worst = 0, worstTimes = 0;
+        float[] d = new float[FloatLanes.Count], low = new float[FloatLanes.Count], x = new float[FloatLanes.Count], result = new float[FloatLanes.Count];
+        for (int round = 0; round < 20_000; round++)
+        {
+            for (int i = 0; i < d.Length; i++)
+            {
+                // Three in four between 1/8 and 8, the others from 2^-16 to 2^64; low is less than half an ulp.
+                d[i] = MathF.ScaleB(1 + generator.Below(1 << 23) / (float)(1 << 23), generator.Below(4) > 0 ? generator.Below(6) - 3 : generator.Below(80) - 16);
+                low[i] = (float)(generator.Value<double>() / 8 * Ulp.Of<float>(d[i]));
+                x[i] = generator.Value<float>();
+            }
+            power.Of(FloatLanes.Load(in d[0], 0)).Store(ref result[0], 0);
+            for (int i = 0; i < d.Length; i++)
+            {
+                double expected = Math.Pow(d[i], -beta);
+                worst = Math.Max(worst, Ulp.Distance<float>(result[i], expected, expected));
+            }
+            power.Times(FloatLanes.Load(in x[0], 0), FloatLanes.Load(in d[0], 0), FloatLanes.Load(in low[0], 0)).Store(ref result[0], 0);
+            for (int i = 0; i < d.Length; i++)
+            {
+                double expected = x[i] * Math.Pow((double)d[i] + low[i], -beta);
+                worstTimes = Math.Max(worstTimes, Ulp.Distance<float>(result[i], expected, expected));
+            }
+        }
+        TestContext.Current.TestOutputHelper!.WriteLine($"beta {beta}: d^-beta {worst:F2} ulp, x · d^-beta {worstTimes:F2} ulp");
+        Assert.True(worst <= 2.5 && worstTimes <= allowed, $"beta {beta}: d^-beta {worst:F2} ulp, x · d^-beta {worstTimes:F2} ulp");
+    }
+}
