@@ -28,7 +28,7 @@ public sealed class FloatPowerTests
     private static void Check<TPower>(TPower power, double beta, double allowed) where TPower : struct, IFloatPower
     {
         var generator = new Generator(1);
-        double worst = 0, worstTimes = 0;
+        double worst = 0;
         float[] d = new float[FloatLanes.Count], low = new float[FloatLanes.Count], x = new float[FloatLanes.Count], result = new float[FloatLanes.Count];
         for (int round = 0; round < 20_000; round++)
         {
@@ -39,20 +39,14 @@ public sealed class FloatPowerTests
                 low[i] = (float)(generator.Value<double>() / 8 * Ulp.Of<float>(d[i]));
                 x[i] = generator.Value<float>();
             }
-            power.Of(FloatLanes.Load(in d[0], 0)).Store(ref result[0], 0);
-            for (int i = 0; i < d.Length; i++)
-            {
-                double expected = Math.Pow(d[i], -beta);
-                worst = Math.Max(worst, Ulp.Distance<float>(result[i], expected, expected));
-            }
             power.Times(FloatLanes.Load(in x[0], 0), FloatLanes.Load(in d[0], 0), FloatLanes.Load(in low[0], 0)).Store(ref result[0], 0);
             for (int i = 0; i < d.Length; i++)
             {
                 double expected = x[i] * Math.Pow((double)d[i] + low[i], -beta);
-                worstTimes = Math.Max(worstTimes, Ulp.Distance<float>(result[i], expected, expected));
+                worst = Math.Max(worst, Ulp.Distance<float>(result[i], expected, expected));
             }
         }
-        TestContext.Current.TestOutputHelper!.WriteLine($"beta {beta}: d^-beta {worst:F2} ulp, x · d^-beta {worstTimes:F2} ulp");
-        Assert.True(worst <= 2.5 && worstTimes <= allowed, $"beta {beta}: d^-beta {worst:F2} ulp, x · d^-beta {worstTimes:F2} ulp");
+        TestContext.Current.TestOutputHelper!.WriteLine($"beta {beta}: {worst:F2} ulp");
+        Assert.True(worst <= allowed, $"beta {beta}: x · d^-beta is wrong by {worst:F2} ulp");
     }
 }

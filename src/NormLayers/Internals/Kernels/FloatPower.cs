@@ -5,9 +5,6 @@ namespace NormLayers.Internals.Kernels;
 /// <summary>d^-beta in float, for 32 ordinary positive d at once: see <see cref="WindowParameters.FloatLimit"/> for how far they may lie.</summary>
 internal interface IFloatPower
 {
-    /// <summary>d^-beta.</summary>
-    FloatLanes Of(FloatLanes d);
-
     /// <summary>x · (d + low)^-beta, where low is what rounding d left, within an ulp or so; a zero keeps its sign.</summary>
     FloatLanes Times(FloatLanes x, FloatLanes d, FloatLanes low);
 }
@@ -63,13 +60,6 @@ internal readonly struct ThreeQuarters : IQuarters
 internal readonly struct QuarterPower<TQuarters> : IFloatPower where TQuarters : struct, IQuarters
 {
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public FloatLanes Of(FloatLanes d)
-    {
-        FloatLanes z = Approximate(d);
-        return z + z * Series(Error(z, d, out _), 0.25f, 0.15625f);
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public FloatLanes Times(FloatLanes x, FloatLanes d, FloatLanes low)
     {
         FloatLanes z = Approximate(d).UpperHalf();
@@ -121,13 +111,6 @@ internal readonly struct AnyPower : IFloatPower
         exponent = (float)-beta;
         upper = BitConverter.Int32BitsToSingle(BitConverter.SingleToInt32Bits(exponent) & -1 << 10);
         lower = (float)(-beta - upper);
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public FloatLanes Of(FloatLanes d)
-    {
-        (FloatLanes power, FloatLanes correction) = Split(d);
-        return power + power * correction;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

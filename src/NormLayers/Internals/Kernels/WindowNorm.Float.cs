@@ -96,14 +96,14 @@ internal static unsafe partial class WindowNorm
             TPower p = power;
             nint i = 0;
             for (; i <= length - FloatLanes.Count; i += FloatLanes.Count)
-                d.Divide(FloatLanes.Load(in *from, i), in suffix, in prefix, i, p).Store(ref *to, i);
+                d.At(in suffix, in prefix, i).Divide(FloatLanes.Load(in *from, i), p).Store(ref *to, i);
             if (i < length)
                 WriteTail(from + i, to + i, length - i, in suffix, in prefix, i, d, p);
         }
 
         [MethodImpl(MethodImplOptions.NoInlining)]
         private static void WriteTail(float* from, float* to, nint count, ref readonly float suffix, ref readonly float prefix, nint i, FloatDenominator d, TPower p)
-            => StoreTail(d.Divide(LoadTail(from, count), in suffix, in prefix, i, p), to, count);
+            => StoreTail(d.At(in suffix, in prefix, i).Divide(LoadTail(from, count), p), to, count);
     }
 
     /// <summary>Squares of x in; dy · p and the terms dy · p · x / d out, each to its plane.</summary>
@@ -120,25 +120,25 @@ internal static unsafe partial class WindowNorm
         {
             float* g = dy + channel * run, from = x + channel * run;
             ref float product = ref Unsafe.Add(ref products, channel * FloatLanes.RoundUp(length)), term = ref Unsafe.Add(ref terms, channel * FloatLanes.RoundUp(length));
-            FloatDenominator denominator = this.denominator;
+            FloatDenominator d = denominator;
             TPower p = power;
             nint i = 0;
             for (; i <= length - FloatLanes.Count; i += FloatLanes.Count)
-                Write(FloatLanes.Load(in *g, i), FloatLanes.Load(in *from, i), denominator.At(in suffix, in prefix, i), p, ref product, ref term, i);
+                Write(FloatLanes.Load(in *g, i), FloatLanes.Load(in *from, i), d.At(in suffix, in prefix, i), p, ref product, ref term, i);
             if (i < length)
-                WriteTail(g + i, from + i, length - i, denominator.At(in suffix, in prefix, i), p, ref product, ref term, i);
+                WriteTail(g + i, from + i, length - i, d.At(in suffix, in prefix, i), p, ref product, ref term, i);
         }
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private static void Write(FloatLanes g, FloatLanes x, FloatLanes d, TPower p, ref float product, ref float term, nint i)
+        private static void Write(FloatLanes g, FloatLanes x, CompensatedLanes d, TPower p, ref float product, ref float term, nint i)
         {
-            FloatLanes gp = g * p.Of(d);
+            FloatLanes gp = d.Divide(g, p);
             gp.Store(ref product, i);
-            (gp * (x / d)).Store(ref term, i);
+            (gp * (x / d.Value)).Store(ref term, i);
         }
 
         [MethodImpl(MethodImplOptions.NoInlining)]
-        private static void WriteTail(float* g, float* x, nint count, FloatLanes d, TPower p, ref float product, ref float term, nint i)
+        private static void WriteTail(float* g, float* x, nint count, CompensatedLanes d, TPower p, ref float product, ref float term, nint i)
             => Write(LoadTail(g, count), LoadTail(x, count), d, p, ref product, ref term, i);
     }
 
@@ -182,17 +182,20 @@ internal static unsafe partial class WindowNorm
         private readonly float scale = (float)window.Scale, k = (float)window.K;
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        internal FloatLanes At(ref readonly float suffix, ref readonly float prefix, nint i)
-            => (FloatLanes.Load(in suffix, i) + FloatLanes.Load(in prefix, i)) * scale + k;
-
-        /// <summary>x / (k + scale · sum)^beta, with what rounding that denominator leaves (Dekker 1971; only nearly so where it is less than half k).</summary>
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        internal FloatLanes Divide<TPower>(FloatLanes x, ref readonly float suffix, ref readonly float prefix, nint i, TPower power) where TPower : struct, IFloatPower
+        internal CompensatedLanes At(ref readonly float suffix, ref readonly float prefix, nint i)
         {
             FloatLanes term = (FloatLanes.Load(in suffix, i) + FloatLanes.Load(in prefix, i)) * scale;
             FloatLanes d = term + k;
-            return power.Times(x, d, term - (d - k));
+            return new(d, term - (d - k));
         }
+    }
+
+    /// <summary>Denominators, and what rounding them leaves (Dekker 1971; only nearly so where they are less than half k).</summary>
+    private readonly record struct CompensatedLanes(FloatLanes Value, FloatLanes Low)
+    {
+        /// <summary>x / this^beta.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        internal FloatLanes Divide<TPower>(FloatLanes x, TPower power) where TPower : struct, IFloatPower => power.Times(x, Value, Low);
     }
 
     /// <summary>Whether a block has a magnitude above a limit, infinity too. NaN may count as such; alone, in a single position, it does not.</summary>
