@@ -134,7 +134,7 @@ internal static unsafe partial class WindowNorm
         {
             FloatLanes gp = d.Divide(g, p);
             gp.Store(ref product, i);
-            (gp * (x / d.Value)).Store(ref term, i);
+            (gp * x / d.Value).Store(ref term, i);
         }
 
         [MethodImpl(MethodImplOptions.NoInlining)]
@@ -145,7 +145,7 @@ internal static unsafe partial class WindowNorm
     /// <summary>Terms in; dy · p - 2 · scale · beta · x · sum out.</summary>
     private readonly ref struct FloatGradientRows(float* x, float* dx, nint run, nint length, in WindowParameters window, ref float products, ref float terms) : IWindowRows<float>
     {
-        private readonly float factor = (float)(2 * window.Scale * window.Beta);
+        private readonly SplitFactor factor = new(2 * window.Scale * window.Beta);
         private readonly ref float products = ref products;
         private readonly ref float terms = ref terms;
 
@@ -159,7 +159,7 @@ internal static unsafe partial class WindowNorm
         {
             float* from = x + channel * run, to = dx + channel * run;
             ref float product = ref Unsafe.Add(ref products, channel * FloatLanes.RoundUp(length));
-            float f = factor;
+            SplitFactor f = factor;
             nint i = 0;
             for (; i <= length - FloatLanes.Count; i += FloatLanes.Count)
                 Gradient(FloatLanes.Load(in *from, i), f, in product, in suffix, in prefix, i).Store(ref *to, i);
@@ -168,12 +168,21 @@ internal static unsafe partial class WindowNorm
         }
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private static FloatLanes Gradient(FloatLanes x, float factor, ref readonly float product, ref readonly float suffix, ref readonly float prefix, nint i)
-            => FloatLanes.Load(in product, i) - x * factor * (FloatLanes.Load(in suffix, i) + FloatLanes.Load(in prefix, i));
+        private static FloatLanes Gradient(FloatLanes x, SplitFactor factor, ref readonly float product, ref readonly float suffix, ref readonly float prefix, nint i)
+        {
+            FloatLanes sum = FloatLanes.Load(in suffix, i) + FloatLanes.Load(in prefix, i);
+            return FloatLanes.Load(in product, i) - x * factor.Low * sum - x * factor.Value * sum;
+        }
 
         [MethodImpl(MethodImplOptions.NoInlining)]
-        private static void WriteTail(float* from, float* to, nint count, float factor, ref readonly float product, ref readonly float suffix, ref readonly float prefix, nint i)
+        private static void WriteTail(float* from, float* to, nint count, SplitFactor factor, ref readonly float product, ref readonly float suffix, ref readonly float prefix, nint i)
             => StoreTail(Gradient(LoadTail(from, count), factor, in product, in suffix, in prefix, i), to, count);
+    }
+
+    /// <summary>A factor, and what rounding it leaves: an error that every element would share.</summary>
+    private readonly struct SplitFactor(double factor)
+    {
+        internal readonly float Value = (float)factor, Low = (float)(factor - (float)factor);
     }
 
     /// <summary>k + scale · sum.</summary>
