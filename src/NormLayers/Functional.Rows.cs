@@ -43,12 +43,12 @@ public static partial class Functional
             if (groups.IsStrided)
                 ChannelNorm.Forward(in x, ref y, groups.Strided, in weight, in bias, eps, statistics, maxThreads);
             else
-                RowNorm.Forward(in x, ref y, groups, in weight, in bias, eps, statistics, maxThreads);
+                RowNorm.Forward(in x, ref y, groups, in weight, in bias, eps, statistics, maxThreads, in Unsafe.NullRef<TElement>(), ref Unsafe.NullRef<TElement>());
         }
     }
 
     /// <summary>Where several threads may add to the same parameter gradients, they pass the same gate.</summary>
-    internal static void RowBackward<T, TParameter>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<TParameter> weight, in TensorSpan<T> gradInput, in TensorSpan<TParameter> gradWeight, in TensorSpan<TParameter> gradBias, Lock? gate = null, int maxThreads = 0)
+    internal static void RowBackward<T, TParameter>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<TParameter> weight, in TensorSpan<T> gradInput, in TensorSpan<TParameter> gradWeight, in TensorSpan<TParameter> gradBias, Lock? gate = null, int maxThreads = 0, in ReadOnlyTensorSpan<T> gradSum = default)
         where T : unmanaged
         where TParameter : unmanaged
     {
@@ -70,6 +70,7 @@ public static partial class Functional
         RowLayout groups = isChannelsLast ? channelsLast!.Value : layout;
         using var dy = new ContiguousOperand<T>(gradOutput, order);
         using var x = new ContiguousOperand<T>(input, order);
+        using var dSum = new ContiguousOperand<T>(gradSum);
         using var sums = new RentedDoubles(layout.Parameters * 2);
         Span<double> weightSums = gradWeight.Rank == 0 ? [] : sums.Span[..(int)layout.Parameters];
         Span<double> biasSums = gradBias.Rank == 0 ? [] : sums.Span[(int)layout.Parameters..];
@@ -84,7 +85,7 @@ public static partial class Functional
             if (groups.IsStrided)
                 ChannelNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups.Strided, statistics, in w.Reference, weightSums, biasSums, maxThreads);
             else
-                RowNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups, statistics, in w.Reference, weightSums, biasSums, maxThreads);
+                RowNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups, statistics, in w.Reference, weightSums, biasSums, maxThreads, in dSum.Reference);
         }
         AddTo(gradWeight, weightSums, gate);
         AddTo(gradBias, biasSums, gate);

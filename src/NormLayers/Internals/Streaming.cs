@@ -25,6 +25,9 @@ internal readonly unsafe struct Streaming
     internal static Streaming For<T>(nint elements, nint groupLength, bool inPlace = false) where T : unmanaged
         => new(elements * sizeof(T) >= LeastBytes && !inPlace, groupLength * sizeof(T) <= MostAheadBytes ? groupLength : 0);
 
+    /// <summary>The same, with another distance.</summary>
+    internal Streaming WithAhead(nint ahead) => new(Wanted, ahead);
+
     /// <summary>How many elements, at most <paramref name="length"/>, come before the first whole line of 64 bytes.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static nint Head<T>(ref T destination, nint length) where T : unmanaged

@@ -6,9 +6,6 @@ namespace NormLayers.Tests.Gradients;
 /// <summary>First and second derivatives against differences of the functions that they are derivatives of, in double.</summary>
 public sealed class FiniteDifferenceTests
 {
-    // Fourth order: the error h⁴ · f⁽⁵⁾ / 30 and the rounding 2^-53 · f / h are both some 1e-11 here.
-    private const double Step = 1.0 / 2048, Tolerance = 2e-8;
-
     public static TheoryData<string> Names => ["LayerNorm", "RMSNorm", "GroupNorm", "LocalResponseNorm"];
 
     [Theory]
@@ -22,14 +19,14 @@ public sealed class FiniteDifferenceTests
             double[] dy = generator.Values<double>(norm.Count);
             Gradients<double> actual = norm.Backward(operands, dy);
             NormCase affine = norm.IsWindow ? norm : norm with { Weight = true, Bias = norm.TakesBias };
-            double loss() => Dot(dy, affine.Apply(full));
+            double loss() => Differences.Dot(dy, affine.Apply(full));
 
-            AssertClose($"{norm} input", Differences(full.X, loss), actual.Input!);
+            Differences.AssertClose(Differences.Of(full.X, loss), actual.Input!, $"{norm} input");
             if (norm.IsWindow)
                 continue;
-            AssertClose($"{norm} weight", Differences(full.Weight!, loss), actual.Weight!);
+            Differences.AssertClose(Differences.Of(full.Weight!, loss), actual.Weight!, $"{norm} weight");
             if (norm.TakesBias)
-                AssertClose($"{norm} bias", Differences(full.Bias!, loss), actual.Bias!);
+                Differences.AssertClose(Differences.Of(full.Bias!, loss), actual.Bias!, $"{norm} bias");
         }
     }
 
@@ -47,7 +44,7 @@ public sealed class FiniteDifferenceTests
             {
                 double[]? tx = (tangents & 1) != 0 ? t : null, tw = (tangents & 2) != 0 ? tWeight : null, tb = (tangents & 4) != 0 ? tBias : null;
                 double[] actual = norm.Jvp(operands, tx, tw, tb);
-                AssertClose($"{norm} tangents {tangents}", Derivative(h => norm.Apply(new Operands<double>(Moved(full.X, tx, h)!, Moved(full.Weight, tw, h), Moved(full.Bias, tb, h)))), actual);
+                Differences.AssertClose(Differences.Derivative(h => norm.Apply(new Operands<double>(Moved(full.X, tx, h)!, Moved(full.Weight, tw, h), Moved(full.Bias, tb, h)))), actual, $"{norm} tangents {tangents}");
             }
         }
     }
@@ -69,13 +66,13 @@ public sealed class FiniteDifferenceTests
                 double loss()
                 {
                     Gradients<double> gradients = norm.Backward(full, dy);
-                    return Dot(vx, gradients.Input) + Dot(vw, gradients.Weight) + Dot(vb, gradients.Bias);
+                    return Differences.Dot(vx, gradients.Input) + Differences.Dot(vw, gradients.Weight) + Differences.Dot(vb, gradients.Bias);
                 }
                 (double[] gradOutput, double[] input, double[]? weight) = norm.DoubleBackward(operands, dy, vx, vw, vb);
-                AssertClose($"{norm} cotangents {cotangents} input", Differences(full.X, loss), input);
-                AssertClose($"{norm} cotangents {cotangents} gradOutput", Differences(dy, loss), gradOutput);
+                Differences.AssertClose(Differences.Of(full.X, loss), input, $"{norm} cotangents {cotangents} input");
+                Differences.AssertClose(Differences.Of(dy, loss), gradOutput, $"{norm} cotangents {cotangents} gradOutput");
                 if (!norm.IsWindow)
-                    AssertClose($"{norm} cotangents {cotangents} weight", Differences(full.Weight!, loss), weight!);
+                    Differences.AssertClose(Differences.Of(full.Weight!, loss), weight!, $"{norm} cotangents {cotangents} weight");
             }
         }
     }
@@ -93,39 +90,4 @@ public sealed class FiniteDifferenceTests
 
     private static double[]? Moved(double[]? values, double[]? direction, double step)
         => values is null || direction is null ? values : [.. values.Zip(direction, (value, along) => value + step * along)];
-
-    private static double Dot(double[]? a, double[]? b) => a is null || b is null ? 0 : a.Zip(b, (x, y) => x * y).Sum();
-
-    private static double[] Differences(double[] at, Func<double> function)
-    {
-        var result = new double[at.Length];
-        for (int i = 0; i < at.Length; i++)
-        {
-            double value = at[i];
-            result[i] = Derivative(h =>
-            {
-                at[i] = value + h;
-                return [function()];
-            })[0];
-            at[i] = value;
-        }
-        return result;
-    }
-
-    private static double[] Derivative(Func<double, double[]> function)
-    {
-        double[] a = function(Step), b = function(-Step), c = function(2 * Step), d = function(-2 * Step);
-        return [.. a.Select((_, i) => (8 * (a[i] - b[i]) - (c[i] - d[i])) / (12 * Step))];
-    }
-
-    private static void AssertClose(string context, double[] expected, double[] actual)
-    {
-        Assert.Equal(expected.Length, actual.Length);
-        double scale = 1 + expected.Select(Math.Abs).DefaultIfEmpty().Max();
-        for (int i = 0; i < expected.Length; i++)
-        {
-            if (!(Math.Abs(expected[i] - actual[i]) <= Tolerance * scale))
-                Assert.Fail($"{context}: element {i} is {actual[i]:R}, the difference quotient {expected[i]:R}");
-        }
-    }
 }

@@ -1,5 +1,6 @@
 using System.Numerics;
 using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 using NormLayers.Internals;
 using NormLayers.Internals.Kernels;
 using NormLayers.Tests.Golden;
@@ -253,8 +254,8 @@ public abstract class ChannelTests<T> where T : unmanaged, IBinaryFloatingPointI
             T[] x = Transpose(X, layout.Rows, layout.Columns), dy = Transpose(Dy, layout.Rows, layout.Columns), y = new T[X.Length], dx = new T[X.Length];
             GroupStatistics[] statistics = Given(layout, eps);
             double[] weightSums = new double[layout.Parameters], biasSums = new double[layout.Parameters];
-            RowNorm.Forward(in x[0], ref y[0], rows, in Weight[0], in Bias[0], eps, statistics, 1);
-            RowNorm.Backward(in dy[0], in x[0], ref dx[0], rows, statistics, in Weight[0], weightSums, biasSums, 1);
+            RowNorm.Forward(in x[0], ref y[0], rows, in Weight[0], in Bias[0], eps, statistics, 1, in Unsafe.NullRef<T>(), ref Unsafe.NullRef<T>());
+            RowNorm.Backward(in dy[0], in x[0], ref dx[0], rows, statistics, in Weight[0], weightSums, biasSums, 1, in Unsafe.NullRef<T>());
             return new Results(Transpose(y, layout.Columns, layout.Rows), statistics, Transpose(dx, layout.Columns, layout.Rows), weightSums, biasSums);
         }
 

@@ -71,7 +71,7 @@ internal readonly record struct ChannelLayout(nint Outer, nint Rows, nint Column
         ChannelLayout strided = layout.Strided;
         if (!layout.IsStrided)
         {
-            return layout.Run == 1 && layout.Period == 1 ? null
+            return layout.Run == 1 && (layout.Period == 1 || layout.Repeat != 0) ? null
                 : new ChannelLayout(layout.Groups / layout.Period, layout.Run, layout.Parameters, layout.GroupParameters, ParameterAxis.Column, layout.Statistic).AsRows();
         }
         return strided.Axis != ParameterAxis.Row ? new ChannelLayout(1, strided.Length, strided.BlockGroups, 1, ParameterAxis.Column, layout.Statistic).AsRows()

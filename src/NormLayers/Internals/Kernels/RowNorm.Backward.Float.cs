@@ -70,13 +70,13 @@ internal static unsafe partial class RowNorm
     {
         const int Team = 4;
         nint length = work.Layout.Length;
-        float* weight = work.Weight == null ? null : work.Weight + work.Layout.FirstParameter(place);
+        float* weight = work.Weight == null ? null : work.Weight + place * work.Layout.GroupParameters;
         FloatGroup* team = stackalloc FloatGroup[Team];
         int waiting = 0;
         nint first = 0;
         for (nint period = firstPeriod; period < endPeriod; period++)
         {
-            nint g = period * work.Layout.Period + place;
+            nint g = work.Layout.GroupAt(period, place);
             float* dy = work.Dy + g * length, x = work.X + g * length;
             ref readonly GroupStatistics group = ref work.Statistics[g];
             if (IsOrdinary(in group))
@@ -90,7 +90,7 @@ internal static unsafe partial class RowNorm
                     team[waiting++] = new FloatGroup(in floats, mean, product);
                     if (waiting == Team)
                     {
-                        WriteTeam(in work, first * work.Layout.Period + place, weight, team, weights, biases);
+                        WriteTeam(in work, work.Layout.GroupAt(first, place), weight, team, weights, biases);
                         waiting = 0;
                     }
                     continue;
@@ -99,6 +99,7 @@ internal static unsafe partial class RowNorm
             WriteOneByOne(in work, place, first, weight, team, waiting, weights, biases);
             waiting = 0;
             BackwardInDouble(in work, g, weights, biases);
+            AddGradSum(in work, g);
         }
         WriteOneByOne(in work, place, first, weight, team, waiting, weights, biases);
     }
@@ -108,8 +109,8 @@ internal static unsafe partial class RowNorm
         nint length = work.Layout.Length;
         for (int i = 0; i < count; i++)
         {
-            nint start = ((first + i) * work.Layout.Period + place) * length;
-            WriteElementwise(work.Dy + start, work.X + start, work.Dx == null ? null : work.Dx + start, length, weight, in groups[i], weights, biases, work.Stream);
+            nint start = work.Layout.GroupAt(first + i, place) * length;
+            WriteElementwise(work.Dy + start, work.X + start, work.Dx == null ? null : work.Dx + start, work.GradSum == null ? null : work.GradSum + start, length, weight, in groups[i], weights, biases, work.Stream);
         }
     }
 
@@ -245,7 +246,7 @@ internal static unsafe partial class RowNorm
     {
         ref readonly GroupPart part = ref *(GroupPart*)state;
         nint first = start * FloatBlockLength;
-        WriteElementwise(part.Dy + first, part.X + first, part.Dx == null ? null : part.Dx + first, FloatBlockEnd(end - 1, part.Length) - first, part.Weight == null ? null : part.Weight + first, in part.Group,
+        WriteElementwise(part.Dy + first, part.X + first, part.Dx == null ? null : part.Dx + first, null, FloatBlockEnd(end - 1, part.Length) - first, part.Weight == null ? null : part.Weight + first, in part.Group,
             part.Weights == null ? null : part.Weights + first, part.Biases == null ? null : part.Biases + first, part.Stream);
     }
 
@@ -324,12 +325,12 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>dx of a group whose elements have each a weight, and its terms of the parameters' gradients.</summary>
-    private static void WriteElementwise(float* dy, float* x, float* dx, nint n, float* weight, in FloatGroup group, double* weights, double* biases, Streaming stream)
+    private static void WriteElementwise(float* dy, float* x, float* dx, float* gradSum, nint n, float* weight, in FloatGroup group, double* weights, double* biases, Streaming stream)
     {
         nint whole = n & ~15;
         for (nint i = whole; i < n; i++)
         {
-            float term = WriteOne(dy, x, dx, i, weight == null ? 1 : weight[i], in group, out float gradient);
+            float term = WriteOne(dy, x, dx, gradSum, i, weight == null ? 1 : weight[i], in group, out float gradient);
             AddOne(weights, biases, i, term, gradient);
         }
         Vector512<float> hi = Vector512.Create(group.Hi), lo = Vector512.Create(group.Lo), rstd = Vector512.Create(group.Rstd), mean = Vector512.Create(group.Mean), product = Vector512.Create(group.Product);
@@ -344,20 +345,20 @@ internal static unsafe partial class RowNorm
             if (biases != null)
                 AddTo(biases + i, gradient);
             if (dx != null)
-                stream.StoreAligned((gradient * w - mean - normalized * product) * rstd, dx + i);
+                stream.StoreAligned(Plus((gradient * w - mean - normalized * product) * rstd, gradSum, i), dx + i);
         }
     }
 
     /// <summary>As <see cref="WriteElementwise"/> for four groups, a period apart, whose terms are added up before they go to the parameters' gradients.</summary>
     private static void WriteTeam(in BackwardWork<float> work, nint g, float* weight, FloatGroup* groups, double* weights, double* biases)
     {
-        nint n = work.Layout.Length, stride = work.Layout.Period * n, whole = n & ~15;
-        float* dy = work.Dy + g * n, x = work.X + g * n, dx = work.Dx == null ? null : work.Dx + g * n;
+        nint n = work.Layout.Length, stride = work.Layout.PeriodStride * n, whole = n & ~15;
+        float* dy = work.Dy + g * n, x = work.X + g * n, dx = work.Dx == null ? null : work.Dx + g * n, gradSum = work.GradSum == null ? null : work.GradSum + g * n;
         for (nint i = whole; i < n; i++)
         {
             float w0 = weight == null ? 1 : weight[i];
-            float term0 = WriteOne(dy, x, dx, i, w0, in groups[0], out float gradient0), term1 = WriteOne(dy, x, dx, i + stride, w0, in groups[1], out float gradient1);
-            float term2 = WriteOne(dy, x, dx, i + 2 * stride, w0, in groups[2], out float gradient2), term3 = WriteOne(dy, x, dx, i + 3 * stride, w0, in groups[3], out float gradient3);
+            float term0 = WriteOne(dy, x, dx, gradSum, i, w0, in groups[0], out float gradient0), term1 = WriteOne(dy, x, dx, gradSum, i + stride, w0, in groups[1], out float gradient1);
+            float term2 = WriteOne(dy, x, dx, gradSum, i + 2 * stride, w0, in groups[2], out float gradient2), term3 = WriteOne(dy, x, dx, gradSum, i + 3 * stride, w0, in groups[3], out float gradient3);
             AddOne(weights, biases, i, (term0 + term1) + (term2 + term3), (gradient0 + gradient1) + (gradient2 + gradient3));
         }
         Vector512<float> hi0 = Vector512.Create(groups[0].Hi), lo0 = Vector512.Create(groups[0].Lo), rstd0 = Vector512.Create(groups[0].Rstd), mean0 = Vector512.Create(groups[0].Mean), product0 = Vector512.Create(groups[0].Product);
@@ -388,10 +389,10 @@ internal static unsafe partial class RowNorm
                 AddTo(biases + i, (g0 + g1) + (g2 + g3));
             if (dx != null)
             {
-                stream.StoreAligned((g0 * w - mean0 - n0 * product0) * rstd0, dx + i);
-                stream.StoreAligned((g1 * w - mean1 - n1 * product1) * rstd1, dx + i + stride);
-                stream.StoreAligned((g2 * w - mean2 - n2 * product2) * rstd2, dx + i + 2 * stride);
-                stream.StoreAligned((g3 * w - mean3 - n3 * product3) * rstd3, dx + i + 3 * stride);
+                stream.StoreAligned(Plus((g0 * w - mean0 - n0 * product0) * rstd0, gradSum, i), dx + i);
+                stream.StoreAligned(Plus((g1 * w - mean1 - n1 * product1) * rstd1, gradSum, i + stride), dx + i + stride);
+                stream.StoreAligned(Plus((g2 * w - mean2 - n2 * product2) * rstd2, gradSum, i + 2 * stride), dx + i + 2 * stride);
+                stream.StoreAligned(Plus((g3 * w - mean3 - n3 * product3) * rstd3, gradSum, i + 3 * stride), dx + i + 3 * stride);
             }
         }
     }
@@ -401,7 +402,7 @@ internal static unsafe partial class RowNorm
     {
         nint whole = n & ~15;
         for (nint i = whole; i < n; i++)
-            WriteOne(dy, x, dx, i, weight, in group, out _);
+            WriteOne(dy, x, dx, null, i, weight, in group, out _);
         Vector512<float> hi = Vector512.Create(group.Hi), lo = Vector512.Create(group.Lo), rstd = Vector512.Create(group.Rstd), mean = Vector512.Create(group.Mean), product = Vector512.Create(group.Product);
         Vector512<float> w = Vector512.Create(weight);
         for (nint i = 0; i < whole; i += 16)
@@ -413,14 +414,20 @@ internal static unsafe partial class RowNorm
         }
     }
 
-    private static float WriteOne(float* dy, float* x, float* dx, nint i, float weight, in FloatGroup group, out float gradient)
+    private static float WriteOne(float* dy, float* x, float* dx, float* gradSum, nint i, float weight, in FloatGroup group, out float gradient)
     {
         gradient = dy[i];
         float normalized = (x[i] - group.Hi - group.Lo) * group.Rstd, term = gradient * normalized;
         if (dx != null)
-            dx[i] = (gradient * weight - group.Mean - normalized * group.Product) * group.Rstd;
+        {
+            float v = (gradient * weight - group.Mean - normalized * group.Product) * group.Rstd;
+            dx[i] = gradSum == null ? v : v + gradSum[i];
+        }
         return term;
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> Plus(Vector512<float> v, float* summand, nint i) => summand == null ? v : v + Vector512.Load(summand + i);
 
     private static void AddOne(double* weights, double* biases, nint i, float term, float gradient)
     {

@@ -37,15 +37,16 @@ internal static unsafe partial class RowNorm
     /// <param name="weightSums">Takes the weight's gradient, one a parameter; empty for none.</param>
     /// <param name="biasSums">Takes the bias's gradient, one a parameter; empty for none.</param>
     /// <param name="maxThreads">The most threads, or 0.</param>
-    internal static void Backward<T>(ref readonly T dy, ref readonly T x, ref T dx, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly T weight, Span<double> weightSums, Span<double> biasSums, int maxThreads)
+    /// <param name="gradSum">What is added to the input's gradient, contiguous and apart from it; a null reference for nothing.</param>
+    internal static void Backward<T>(ref readonly T dy, ref readonly T x, ref T dx, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly T weight, Span<double> weightSums, Span<double> biasSums, int maxThreads, ref readonly T gradSum)
         where T : unmanaged
     {
-        nint periods = layout.Groups / layout.Period;
-        nint leastLength = (LeastBlockElements + layout.Length * layout.Period - 1) / (layout.Length * layout.Period);
+        nint periods = layout.Groups / layout.Period, periodElements = layout.Length * (layout.Repeat == 0 ? layout.Period : 1);
+        nint leastLength = (LeastBlockElements + periodElements - 1) / periodElements;
         nint blockLength = Math.Max((periods + MaxBlocks - 1) / MaxBlocks, leastLength), blocks = (periods + blockLength - 1) / blockLength;
         int threads = Partition.Threads(layout.Groups * layout.Length, maxThreads);
         // Fewer groups than threads: the threads share each group.
-        bool shared = typeof(T) == typeof(float) && layout.Groups < threads && blockLength == 1;
+        bool shared = typeof(T) == typeof(float) && layout.Groups < threads && blockLength == 1 && layout.Repeat == 0 && Unsafe.IsNullRef(in gradSum);
         int sums = weightSums.Length + biasSums.Length;
         // The only block is added up in its place. Of several, one thread adds each up at once, in a buffer that stays in cache; more threads keep them apart until all are done.
         using var scratch = new RentedDoubles(shared || blocks == 1 ? 0 : threads == 1 ? sums : sums * blocks);
@@ -54,13 +55,13 @@ internal static unsafe partial class RowNorm
             weightSums.Clear();
             biasSums.Clear();
         }
-        fixed (T* pdy = &dy, px = &x, pdx = &dx, pw = &weight)
+        fixed (T* pdy = &dy, px = &x, pdx = &dx, pw = &weight, pGradSum = &gradSum)
         fixed (GroupStatistics* ps = statistics)
         fixed (double* pScratch = scratch.Span, pWeightSums = weightSums, pBiasSums = biasSums)
         {
             var work = new BackwardWork<T>
             {
-                Dy = pdy, X = px, Dx = pdx, Weight = pw, Statistics = ps, Layout = layout, Periods = periods, BlockLength = blockLength, Stride = threads == 1 ? 0 : sums,
+                Dy = pdy, X = px, Dx = pdx, GradSum = pdx == null ? null : pGradSum, Weight = pw, Statistics = ps, Layout = layout, Periods = periods, BlockLength = blockLength, Stride = threads == 1 ? 0 : sums,
                 WeightSums = pWeightSums == null || shared || blocks == 1 ? pWeightSums : pScratch, BiasSums = pBiasSums == null || shared || blocks == 1 ? pBiasSums : pScratch + weightSums.Length,
                 Stream = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: pdx == pdy || pdx == px || pdx == null || (layout.Run > 1 ? layout.Run : layout.Length) % 16 != 0 || (nint)pdx % 64 != 0),
             };
@@ -84,7 +85,7 @@ internal static unsafe partial class RowNorm
 
     private struct BackwardWork<T> where T : unmanaged
     {
-        internal T* Dy, X, Dx, Weight;
+        internal T* Dy, X, Dx, GradSum, Weight;
         internal GroupStatistics* Statistics;
         internal double* WeightSums, BiasSums;
         internal RowLayout Layout;
@@ -98,7 +99,7 @@ internal static unsafe partial class RowNorm
         ref readonly BackwardWork<T> work = ref *(BackwardWork<T>*)state;
         for (nint unit = start; unit < end; unit++)
         {
-            nint block = unit / work.Layout.Period, place = unit % work.Layout.Period, first = work.Layout.FirstParameter(place);
+            nint block = unit / work.Layout.Period, place = unit % work.Layout.Period, first = place * work.Layout.GroupParameters;
             int count = (int)work.Layout.GroupParameters;
             double* weightSums = work.WeightSums == null ? null : work.WeightSums + block * work.Stride + first;
             double* biasSums = work.BiasSums == null ? null : work.BiasSums + block * work.Stride + first;
@@ -120,13 +121,14 @@ internal static unsafe partial class RowNorm
                     continue;
                 }
                 for (nint period = firstPeriod; period < endPeriod; period++)
-                    BackwardRuns(in floats, period * work.Layout.Period + place, weightSums, biasSums);
+                    BackwardRuns(in floats, work.Layout.GroupAt(period, place), weightSums, biasSums);
                 continue;
             }
             for (nint period = firstPeriod; period < endPeriod; period++)
             {
-                nint g = period * work.Layout.Period + place;
+                nint g = work.Layout.GroupAt(period, place);
                 BackwardGroup(in *work.Dy, in *work.X, ref *work.Dx, g, in work.Layout, in work.Statistics[g], in *work.Weight, weights, biases);
+                AddGradSum(in work, g);
             }
         }
         if (work.Stream.Wanted)

@@ -145,12 +145,12 @@ internal static unsafe partial class RowNorm
         double* weightTerms = stackalloc double[TileLength], biasTerms = stackalloc double[TileLength], moments = stackalloc double[3 * Lanes];
         new Span<double>(weightTerms, parameters * Lanes).Clear();
         new Span<double>(biasTerms, parameters * Lanes).Clear();
-        GatherParameters(work.Weight, in work.Layout, place, lanes: 1, absent: 1, weights);
-        nint stride = work.Layout.Period * length;
+        GatherParameters(work.Weight, in work.Layout, work.Layout.GroupAt(0, place), lanes: 1, absent: 1, weights);
+        nint stride = work.Layout.PeriodStride * length;
         for (nint period = firstPeriod; period < endPeriod; period += Lanes)
         {
             int lanes = (int)Math.Min(Lanes, endPeriod - period);
-            nint first = period * work.Layout.Period + place;
+            nint first = work.Layout.GroupAt(period, place);
             // A lane without a group is all zeros, and so adds nothing to the sums.
             if (lanes < Lanes)
             {
@@ -162,12 +162,14 @@ internal static unsafe partial class RowNorm
             new Span<double>(moments, 3 * Lanes).Clear();
             for (int lane = 0; lane < lanes; lane++)
             {
-                ref readonly GroupStatistics group = ref work.Statistics[first + lane * work.Layout.Period];
+                ref readonly GroupStatistics group = ref work.Statistics[first + lane * work.Layout.PeriodStride];
                 (moments[lane], moments[Lanes + lane], moments[2 * Lanes + lane]) = (group.ScaledMean, group.ScaledMeanLow, group.ScaledRstd);
             }
             BackwardLanes(dy, x, length, in work.Layout, moments, weights, weightTerms, biasTerms);
             if (work.Dx != null)
                 Scatter(dy, length, lanes, stride, work.Dx + first * length);
+            for (int lane = 0; lane < lanes; lane++)
+                AddGradSum(in work, first + lane * work.Layout.PeriodStride);
         }
         for (int p = 0; p < weightSums.Length; p++)
             weightSums[p] = Moments.Fold(Vector512.Load(weightTerms + p * Lanes) + Vector512.Load(weightTerms + p * Lanes + 8));

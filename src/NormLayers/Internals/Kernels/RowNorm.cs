@@ -8,9 +8,10 @@ namespace NormLayers.Internals.Kernels;
 /// <param name="Groups">The number of groups.</param>
 /// <param name="GroupParameters">The weights (or biases) that the elements of one group have between them.</param>
 /// <param name="Run">The neighbouring elements that share one weight and one bias: 1 in LayerNorm, a channel's positions in GroupNorm.</param>
-/// <param name="Period">The number of groups after which the parameters begin again: 1 in LayerNorm, the groups of a sample in GroupNorm.</param>
+/// <param name="Period">The number of groups after which the parameters begin again: 1 in LayerNorm, the groups of a sample in GroupNorm; the samples where each has its own.</param>
 /// <param name="Statistic">What is taken off a group and what it is divided by.</param>
-internal readonly record struct RowLayout(nint Groups, nint GroupParameters, nint Run, nint Period, RowStatistic Statistic = RowStatistic.MeanAndVariance)
+/// <param name="Repeat">Where each sample has parameters of its own, the neighbouring groups that share them: a sample's. Else 0.</param>
+internal readonly record struct RowLayout(nint Groups, nint GroupParameters, nint Run, nint Period, RowStatistic Statistic = RowStatistic.MeanAndVariance, nint Repeat = 0)
 {
     /// <summary>Where the groups lie in memory when they are not contiguous.</summary>
     internal ChannelLayout Strided { get; init; }
@@ -25,7 +26,13 @@ internal readonly record struct RowLayout(nint Groups, nint GroupParameters, nin
     internal nint Parameters => GroupParameters * Period;
 
     /// <summary>The first parameter of a group.</summary>
-    internal nint FirstParameter(nint group) => group % Period * GroupParameters;
+    internal nint FirstParameter(nint group) => (Repeat == 0 ? group % Period : group / Repeat) * GroupParameters;
+
+    /// <summary>Of the groups that have the parameters of one place in the period, the first, the second and so on.</summary>
+    internal nint GroupAt(nint period, nint place) => Repeat == 0 ? period * Period + place : place * Repeat + period;
+
+    /// <summary>The distance between two such groups.</summary>
+    internal nint PeriodStride => Repeat == 0 ? Period : 1;
 
     /// <summary>Whether the mean of a group moves with its elements.</summary>
     internal bool Centered => Statistic is RowStatistic.MeanAndVariance or RowStatistic.MeanAndVarianceOrZero;
@@ -74,34 +81,39 @@ internal static unsafe partial class RowNorm
     /// <param name="eps">Added to the variance.</param>
     /// <param name="statistics">Takes each group's statistics, unless it is empty; has them where the layout's are given.</param>
     /// <param name="maxThreads">The most threads, or 0.</param>
-    internal static void Forward<T>(ref readonly T x, ref T y, in RowLayout layout, ref readonly T weight, ref readonly T bias, double eps, Span<GroupStatistics> statistics, int maxThreads)
+    /// <param name="residual">What is added to the input before it is normalized, or a null reference.</param>
+    /// <param name="sum">Takes the input with the residual added, where there is one; may be either itself.</param>
+    internal static void Forward<T>(ref readonly T x, ref T y, in RowLayout layout, ref readonly T weight, ref readonly T bias, double eps, Span<GroupStatistics> statistics, int maxThreads, ref readonly T residual, ref T sum)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
         int threads = Partition.Threads(layout.Groups * layout.Length, maxThreads);
-        fixed (T* px = &x, py = &y, pw = &weight, pb = &bias)
+        fixed (T* px = &x, py = &y, pw = &weight, pb = &bias, pr = &residual, pSum = &sum)
         fixed (GroupStatistics* ps = statistics)
         {
-            var work = new ForwardWork<T> { X = px, Y = py, Weight = pw, Bias = pb, Statistics = ps, Layout = layout, Eps = eps, GroupThreads = 1 };
-            work.Stream = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: px == py);
+            var work = new ForwardWork<T> { X = px, Y = py, Weight = pw, Bias = pb, Statistics = ps, Layout = layout, Eps = eps, GroupThreads = 1, Residual = pr, Sum = pSum };
+            work.Stream = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: px == py || pr == py);
+            work.StreamSum = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: px == pSum || pr == pSum).Wanted;
+            delegate*<void*, nint, nint, void> body = pr == null ? &ForwardGroups<T> : &ForwardSums<T>;
             if (layout.Groups >= threads)
             {
-                Partition.Run(layout.Groups, threads, &ForwardGroups<T>, &work);
+                Partition.Run(layout.Groups, threads, body, &work);
                 return;
             }
             // Fewer groups than threads: the threads share each group.
             work.GroupThreads = threads;
-            ForwardGroups<T>(&work, 0, layout.Groups);
+            body(&work, 0, layout.Groups);
         }
     }
 
     private struct ForwardWork<T> where T : unmanaged, IFloatingPointIeee754<T>
     {
-        internal T* X, Y, Weight, Bias;
+        internal T* X, Y, Weight, Bias, Residual, Sum;
         internal GroupStatistics* Statistics;
         internal RowLayout Layout;
         internal double Eps;
         internal int GroupThreads;
         internal Streaming Stream;
+        internal bool StreamSum;
     }
 
     private struct ApplyWork<T> where T : unmanaged, IFloatingPointIeee754<T>

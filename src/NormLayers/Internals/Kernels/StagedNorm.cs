@@ -87,7 +87,7 @@ internal static unsafe class StagedNorm
             nint g = batch * work.Batch, groups = Math.Min(work.Batch, work.Layout.Groups - g), first = work.Layout.FirstParameter(g);
             SixteenBits.Widen(work.X + g * length, floats.First, groups * length);
             RowNorm.Forward(in *floats.First, ref *floats.First, BatchLayout(work.Layout, groups), in *Offset(work.Weight, first), in *Offset(work.Bias, first), work.Eps,
-                work.Statistics == null ? [] : new Span<GroupStatistics>(work.Statistics + g, (int)groups), 1);
+                work.Statistics == null ? [] : new Span<GroupStatistics>(work.Statistics + g, (int)groups), 1, ref Unsafe.NullRef<float>(), ref Unsafe.NullRef<float>());
             SixteenBits.Narrow(floats.First, work.Y + g * length, groups * length, work.Stream);
         }
         if (work.Stream)
@@ -128,7 +128,7 @@ internal static unsafe class StagedNorm
             nint run = Math.Min(work.Layout.Run, length), p = at / work.Layout.Run;
             SixteenBits.Widen(work.X + at, floats.First, length);
             RowNorm.Forward(in *floats.First, ref *floats.First, new RowLayout(1, length / run, run, 1, RowStatistic.Given), in *Offset(work.Weight, p), in *Offset(work.Bias, p), work.Eps,
-                new Span<GroupStatistics>(work.Statistics, 1), 1);
+                new Span<GroupStatistics>(work.Statistics, 1), 1, ref Unsafe.NullRef<float>(), ref Unsafe.NullRef<float>());
             SixteenBits.Narrow(floats.First, work.Y + at, length, work.Stream);
         }
         if (work.Stream)
@@ -239,7 +239,7 @@ internal static unsafe class StagedNorm
                 SixteenBits.Widen(work.Dy + at, gradients.First, length);
                 SixteenBits.Widen(work.X + at, inputs.First, length);
                 RowNorm.Backward(in *gradients.First, in *inputs.First, ref *(work.Dx == null ? null : gradients.First), layout, new ReadOnlySpan<GroupStatistics>(work.Statistics + g, (int)groups),
-                    in *Offset(work.Weight, first), batchWeights, batchBiases, 1);
+                    in *Offset(work.Weight, first), batchWeights, batchBiases, 1, ref Unsafe.NullRef<float>());
                 if (work.Dx != null)
                     SixteenBits.Narrow(gradients.First, work.Dx + at, length, work.Stream);
                 TensorPrimitives.Add(weights, batchWeights, weights);
