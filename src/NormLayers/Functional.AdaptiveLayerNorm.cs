@@ -94,8 +94,8 @@ public static partial class Functional
 
     private static RowLayout AdaptiveLayout<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> scale)
     {
-        Elements.CheckSupported<T>("AdaptiveLayerNorm");
-        RowLayout layout = Dimensions(input, normalizedShape, default, default, RowStatistic.MeanAndVariance, null);
+        Elements.CheckFullPrecision<T>("AdaptiveLayerNorm");
+        RowLayout layout = Dimensions<T>(input.Lengths, normalizedShape, default, default, RowStatistic.MeanAndVariance, null);
         if (input.Rank == normalizedShape.Length)
             throw new ArgumentException($"Expected an input with a dimension of samples before the normalized shape {Layout.Text(normalizedShape)}, got shape {Layout.Text(input.Lengths)}.", nameof(input));
         CheckSampleParameter(scale, input, normalizedShape, nameof(scale));

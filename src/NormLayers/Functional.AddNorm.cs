@@ -33,7 +33,7 @@ public static partial class Functional
     public static void AddLayerNorm<T>(in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> residual, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> sum, in TensorSpan<T> destination, Span<GroupStatistics> statistics = default, int maxThreads = 0)
         where T : unmanaged
     {
-        Elements.CheckSupported<T>("AddLayerNorm");
+        Elements.CheckFullPrecision<T>("AddLayerNorm");
         AddForward(input, residual, LayerNormLayout(input, normalizedShape, weight, bias, null), weight, bias, eps, sum, destination, statistics, maxThreads);
     }
 
@@ -78,7 +78,7 @@ public static partial class Functional
     public static void AddLayerNormBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> gradSum, in ReadOnlyTensorSpan<T> sum, ReadOnlySpan<nint> normalizedShape, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, in TensorSpan<T> gradBias, int maxThreads = 0)
         where T : unmanaged
     {
-        Elements.CheckSupported<T>("AddLayerNorm");
+        Elements.CheckFullPrecision<T>("AddLayerNorm");
         AddBackward(gradOutput, gradSum, sum, LayerNormLayout(sum, normalizedShape, weight, default, null), statistics, weight, gradInput, gradWeight, gradBias, maxThreads);
     }
 
@@ -106,7 +106,7 @@ public static partial class Functional
     public static void AddRMSNorm<T>(in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> residual, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, double? eps, in TensorSpan<T> sum, in TensorSpan<T> destination, Span<GroupStatistics> statistics = default, int maxThreads = 0)
         where T : unmanaged
     {
-        Elements.CheckSupported<T>("AddRMSNorm");
+        Elements.CheckFullPrecision<T>("AddRMSNorm");
         AddForward(input, residual, RMSNormLayout(input, normalizedShape, weight, null), weight, default, eps ?? Elements.MachineEpsilon<T>(), sum, destination, statistics, maxThreads);
     }
 
@@ -149,7 +149,7 @@ public static partial class Functional
     public static void AddRMSNormBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> gradSum, in ReadOnlyTensorSpan<T> sum, ReadOnlySpan<nint> normalizedShape, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, int maxThreads = 0)
         where T : unmanaged
     {
-        Elements.CheckSupported<T>("AddRMSNorm");
+        Elements.CheckFullPrecision<T>("AddRMSNorm");
         AddBackward(gradOutput, gradSum, sum, RMSNormLayout(sum, normalizedShape, weight, null), statistics, weight, gradInput, gradWeight, default, maxThreads);
     }
 

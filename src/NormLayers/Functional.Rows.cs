@@ -12,11 +12,11 @@ namespace NormLayers;
 // a group is contiguous in memory and ChannelNorm's where it is not.
 public static partial class Functional
 {
-    internal static void RowForward<T, TParameter>(in ReadOnlyTensorSpan<T> input, in RowLayout layout, in ReadOnlyTensorSpan<TParameter> weight, in ReadOnlyTensorSpan<TParameter> bias, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics, int maxThreads = 0)
+    internal static void RowForward<T, TParameter>(in ReadOnlyTensorSpan<T> input, in RowLayout layout, in ReadOnlyTensorSpan<TParameter> weight, in ReadOnlyTensorSpan<TParameter> bias, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics, int maxThreads = 0, bool activated = false)
         where T : unmanaged
         where TParameter : unmanaged
     {
-        RowLayout? channelsLast = ChannelLayout.InChannelsLast(layout, input.Lengths);
+        RowLayout? channelsLast = activated ? null : ChannelLayout.InChannelsLast(layout, input.Lengths);
         Layout.CheckDestination(input, destination, nameof(destination), channelsLast is not null);
         Layout.CheckApart(weight, destination, nameof(weight), nameof(destination));
         Layout.CheckApart(bias, destination, nameof(bias), nameof(destination));
@@ -28,33 +28,33 @@ public static partial class Functional
         if (typeof(T) == typeof(double))
         {
             using ComputeOperand<TParameter, double> doubleWeight = new(weight), doubleBias = new(bias);
-            Forward(in As<T, double>(in x), ref Unsafe.As<T, double>(ref y), groups, in doubleWeight.Reference, in doubleBias.Reference, eps, statistics, maxThreads);
+            Forward(in As<T, double>(in x), ref Unsafe.As<T, double>(ref y), groups, in doubleWeight.Reference, in doubleBias.Reference, eps, statistics, maxThreads, activated);
             return;
         }
         using ComputeOperand<TParameter, float> w = new(weight), b = new(bias);
         if (typeof(T) == typeof(float))
-            Forward(in As<T, float>(in x), ref Unsafe.As<T, float>(ref y), groups, in w.Reference, in b.Reference, eps, statistics, maxThreads);
+            Forward(in As<T, float>(in x), ref Unsafe.As<T, float>(ref y), groups, in w.Reference, in b.Reference, eps, statistics, maxThreads, activated);
         else
             StagedNorm.Forward(in x, ref y, groups, in w.Reference, in b.Reference, eps, statistics, maxThreads);
 
-        static void Forward<TElement>(ref readonly TElement x, ref TElement y, in RowLayout groups, ref readonly TElement weight, ref readonly TElement bias, double eps, Span<GroupStatistics> statistics, int maxThreads)
+        static void Forward<TElement>(ref readonly TElement x, ref TElement y, in RowLayout groups, ref readonly TElement weight, ref readonly TElement bias, double eps, Span<GroupStatistics> statistics, int maxThreads, bool activated)
             where TElement : unmanaged, IFloatingPointIeee754<TElement>
         {
             if (groups.IsStrided)
                 ChannelNorm.Forward(in x, ref y, groups.Strided, in weight, in bias, eps, statistics, maxThreads);
             else
-                RowNorm.Forward(in x, ref y, groups, in weight, in bias, eps, statistics, maxThreads, in Unsafe.NullRef<TElement>(), ref Unsafe.NullRef<TElement>());
+                RowNorm.Forward(in x, ref y, groups, in weight, in bias, eps, statistics, maxThreads, in Unsafe.NullRef<TElement>(), ref Unsafe.NullRef<TElement>(), activated);
         }
     }
 
     /// <summary>Where several threads may add to the same parameter gradients, they pass the same gate.</summary>
-    internal static void RowBackward<T, TParameter>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<TParameter> weight, in TensorSpan<T> gradInput, in TensorSpan<TParameter> gradWeight, in TensorSpan<TParameter> gradBias, Lock? gate = null, int maxThreads = 0, in ReadOnlyTensorSpan<T> gradSum = default)
+    internal static void RowBackward<T, TParameter>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<TParameter> weight, in TensorSpan<T> gradInput, in TensorSpan<TParameter> gradWeight, in TensorSpan<TParameter> gradBias, Lock? gate = null, int maxThreads = 0, in ReadOnlyTensorSpan<T> gradSum = default, in ReadOnlyTensorSpan<TParameter> bias = default, bool activated = false)
         where T : unmanaged
         where TParameter : unmanaged
     {
         CheckLike(gradOutput, input, nameof(gradOutput));
         CheckStatistics(statistics, layout);
-        RowLayout? channelsLast = ChannelLayout.InChannelsLast(layout, input.Lengths);
+        RowLayout? channelsLast = activated ? null : ChannelLayout.InChannelsLast(layout, input.Lengths);
         if (gradInput.Rank != 0)
             CheckGradient(gradInput, gradOutput, input, nameof(gradInput), channelsLast is not null);
         CheckApart(weight, gradInput, nameof(weight), nameof(gradInput));
@@ -81,11 +81,11 @@ public static partial class Functional
         }
         else
         {
-            using var w = new ComputeOperand<TParameter, T>(weight);
+            using ComputeOperand<TParameter, T> w = new(weight), b = new(bias);
             if (groups.IsStrided)
                 ChannelNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups.Strided, statistics, in w.Reference, weightSums, biasSums, maxThreads);
             else
-                RowNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups, statistics, in w.Reference, weightSums, biasSums, maxThreads, in dSum.Reference);
+                RowNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups, statistics, in w.Reference, weightSums, biasSums, maxThreads, in dSum.Reference, in b.Reference, activated);
         }
         AddTo(gradWeight, weightSums, gate);
         AddTo(gradBias, biasSums, gate);

@@ -31,6 +31,14 @@ internal static class Elements
             ThrowNotSupported(layer, $"elements of type {typeof(T).Name} with parameters of type {typeof(TParameter).Name}: both must have one type, but for parameters of Single (float) with elements of Half or BFloat16");
     }
 
+    /// <summary>Throws unless the element type is one that needs no staging through float, as the fused forms cannot do it.</summary>
+    /// <exception cref="NotSupportedException">The type is neither float nor double.</exception>
+    internal static void CheckFullPrecision<T>(string layer)
+    {
+        if (typeof(T) != typeof(float) && typeof(T) != typeof(double))
+            ThrowNotSupported(layer, $"elements of type {typeof(T).Name}: the element type must be Single (float) or Double (double)");
+    }
+
     [DoesNotReturn]
     private static void ThrowNotSupported(string layer, string types) => throw new NotSupportedException($"{layer} is not implemented for {types}.");
 

@@ -255,7 +255,7 @@ public abstract class ChannelTests<T> where T : unmanaged, IBinaryFloatingPointI
             GroupStatistics[] statistics = Given(layout, eps);
             double[] weightSums = new double[layout.Parameters], biasSums = new double[layout.Parameters];
             RowNorm.Forward(in x[0], ref y[0], rows, in Weight[0], in Bias[0], eps, statistics, 1, in Unsafe.NullRef<T>(), ref Unsafe.NullRef<T>());
-            RowNorm.Backward(in dy[0], in x[0], ref dx[0], rows, statistics, in Weight[0], weightSums, biasSums, 1, in Unsafe.NullRef<T>());
+            RowNorm.Backward(in dy[0], in x[0], ref dx[0], rows, statistics, in Weight[0], weightSums, biasSums, 1, in Unsafe.NullRef<T>(), in Unsafe.NullRef<T>());
             return new Results(Transpose(y, layout.Columns, layout.Rows), statistics, Transpose(dx, layout.Columns, layout.Rows), weightSums, biasSums);
         }
 

@@ -38,7 +38,9 @@ internal static unsafe partial class RowNorm
     /// <param name="biasSums">Takes the bias's gradient, one a parameter; empty for none.</param>
     /// <param name="maxThreads">The most threads, or 0.</param>
     /// <param name="gradSum">What is added to the input's gradient, contiguous and apart from it; a null reference for nothing.</param>
-    internal static void Backward<T>(ref readonly T dy, ref readonly T x, ref T dx, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly T weight, Span<double> weightSums, Span<double> biasSums, int maxThreads, ref readonly T gradSum)
+    /// <param name="bias">The first summand, or a null reference; read only for an activated output.</param>
+    /// <param name="activated">Whether the forward applied SiLU to its output.</param>
+    internal static void Backward<T>(ref readonly T dy, ref readonly T x, ref T dx, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly T weight, Span<double> weightSums, Span<double> biasSums, int maxThreads, ref readonly T gradSum, ref readonly T bias, bool activated = false)
         where T : unmanaged
     {
         nint periods = layout.Groups / layout.Period, periodElements = layout.Length * (layout.Repeat == 0 ? layout.Period : 1);
@@ -46,7 +48,7 @@ internal static unsafe partial class RowNorm
         nint blockLength = Math.Max((periods + MaxBlocks - 1) / MaxBlocks, leastLength), blocks = (periods + blockLength - 1) / blockLength;
         int threads = Partition.Threads(layout.Groups * layout.Length, maxThreads);
         // Fewer groups than threads: the threads share each group.
-        bool shared = typeof(T) == typeof(float) && layout.Groups < threads && blockLength == 1 && layout.Repeat == 0 && Unsafe.IsNullRef(in gradSum);
+        bool shared = typeof(T) == typeof(float) && layout.Groups < threads && blockLength == 1 && layout.Repeat == 0 && !activated && Unsafe.IsNullRef(in gradSum);
         int sums = weightSums.Length + biasSums.Length;
         // The only block is added up in its place. Of several, one thread adds each up at once, in a buffer that stays in cache; more threads keep them apart until all are done.
         using var scratch = new RentedDoubles(shared || blocks == 1 ? 0 : threads == 1 ? sums : sums * blocks);
@@ -55,13 +57,13 @@ internal static unsafe partial class RowNorm
             weightSums.Clear();
             biasSums.Clear();
         }
-        fixed (T* pdy = &dy, px = &x, pdx = &dx, pw = &weight, pGradSum = &gradSum)
+        fixed (T* pdy = &dy, px = &x, pdx = &dx, pw = &weight, pGradSum = &gradSum, pb = &bias)
         fixed (GroupStatistics* ps = statistics)
         fixed (double* pScratch = scratch.Span, pWeightSums = weightSums, pBiasSums = biasSums)
         {
             var work = new BackwardWork<T>
             {
-                Dy = pdy, X = px, Dx = pdx, GradSum = pdx == null ? null : pGradSum, Weight = pw, Statistics = ps, Layout = layout, Periods = periods, BlockLength = blockLength, Stride = threads == 1 ? 0 : sums,
+                Dy = pdy, X = px, Dx = pdx, GradSum = pdx == null ? null : pGradSum, Weight = pw, Bias = pb, Activated = activated, Statistics = ps, Layout = layout, Periods = periods, BlockLength = blockLength, Stride = threads == 1 ? 0 : sums,
                 WeightSums = pWeightSums == null || shared || blocks == 1 ? pWeightSums : pScratch, BiasSums = pBiasSums == null || shared || blocks == 1 ? pBiasSums : pScratch + weightSums.Length,
                 Stream = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: pdx == pdy || pdx == px || pdx == null || (layout.Run > 1 ? layout.Run : layout.Length) % 16 != 0 || (nint)pdx % 64 != 0),
             };
@@ -85,12 +87,13 @@ internal static unsafe partial class RowNorm
 
     private struct BackwardWork<T> where T : unmanaged
     {
-        internal T* Dy, X, Dx, GradSum, Weight;
+        internal T* Dy, X, Dx, GradSum, Weight, Bias;
         internal GroupStatistics* Statistics;
         internal double* WeightSums, BiasSums;
         internal RowLayout Layout;
         internal nint Periods, BlockLength, Stride;
         internal Streaming Stream;
+        internal bool Activated;
     }
 
     /// <summary>A range of units, each the groups at one place of the period in one block of periods: no two units share a parameter of a block.</summary>
@@ -107,6 +110,14 @@ internal static unsafe partial class RowNorm
             weights.Clear();
             biases.Clear();
             nint firstPeriod = block * work.BlockLength, endPeriod = Math.Min(firstPeriod + work.BlockLength, work.Periods);
+            if (work.Activated)
+            {
+                if (typeof(T) == typeof(float))
+                    BackwardActivated(in *(BackwardWork<float>*)state, place, firstPeriod, endPeriod, weights, biases);
+                else
+                    BackwardActivated(in *(BackwardWork<double>*)state, place, firstPeriod, endPeriod, weights, biases);
+                continue;
+            }
             if (typeof(T) == typeof(float))
             {
                 ref readonly BackwardWork<float> floats = ref *(BackwardWork<float>*)state;

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
@@ -7,8 +8,9 @@ namespace NormLayers.Internals.Kernels;
 /// <summary>What is done to a group beside its normalization, while it is in the cache.</summary>
 /// <remarks>
 /// A residual is added before the sums are taken. The sum is a result of its own; where results are streamed it leaves past the
-/// caches, and what is normalized is a copy of it in scratch memory that stays there. All is rounded as if it were done call by
-/// call: the bits are those of the composition.
+/// caches, and what is normalized is a copy of it in scratch memory that stays there. SiLU, z · σ(z), is applied to stretches of the
+/// output on their way through such memory; its backward makes the gradient of a group's z there, and the group's backward reads it
+/// in the place of the output's. All is rounded as if it were done call by call: the bits are those of the composition.
 /// </remarks>
 internal static unsafe partial class RowNorm
 {
@@ -95,4 +97,123 @@ internal static unsafe partial class RowNorm
 
     /// <summary>Exact in double, where the elements are floats, and so rounded once.</summary>
     private static T Plus<T>(T a, T b) where T : unmanaged => Elements.FromDouble<T>(Elements.ToDouble(a) + Elements.ToDouble(b));
+
+    /// <summary>y = silu(the normalized elements), a stretch at a time.</summary>
+    [SkipLocalsInit]
+    private static void ApplyActivated<T>(in ApplyWork<T> work, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        const int Stretch = ScratchBytes / 2;
+        byte* memory = stackalloc byte[Stretch + 64];
+        T* scratch = (T*)(((nint)memory + 63) & ~63);
+        ApplyWork<T> part = work;
+        part.Activated = false;
+        part.Stream = default(Streaming).WithAhead(work.Stream.Ahead);
+        for (nint i = start; i < end; i += Stretch / sizeof(T))
+        {
+            nint length = Math.Min(Stretch / sizeof(T), end - i);
+            part.Y = scratch - i;
+            Apply(in part, i, i + length);
+            SiLU(scratch, work.Y + i, length, work.Stream);
+        }
+    }
+
+    /// <summary>y = z · σ(z); the output may be z itself if it is not streamed.</summary>
+    internal static void SiLU<T>(T* z, T* y, nint length, Streaming stream) where T : unmanaged
+    {
+        if (length < Vector512<T>.Count)
+        {
+            Vector512<T> few = Of(LoadFew(z, length));
+            StoreFew(few, y, length);
+            return;
+        }
+        // The last vector may overlap the one before it, and in place its elements are needed as they were.
+        nint end = length - Vector512<T>.Count, i = 0;
+        Vector512<T> last = Of(Vector512.Load(z + end));
+        if (stream.Wanted)
+        {
+            i = Streaming.Head(ref *y, length);
+            if (i > 0)
+                Of(Vector512.Load(z)).Store(y);
+        }
+        for (; i <= end; i += Vector512<T>.Count)
+        {
+            Vector512<T> v = Of(Vector512.Load(z + i));
+            if (stream.Wanted)
+                Streaming.Store(v, ref *y, i);
+            else
+                v.Store(y + i);
+        }
+        if (i < length)
+            last.Store(y + end);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static Vector512<T> Of(Vector512<T> z)
+        {
+            Vector512<T> denominator = VectorMath.Logistic(z, out Vector512<T> scale, out _);
+            return z / denominator * scale;
+        }
+    }
+
+    /// <summary>Overwrites z with dy · σ(z) · (1 + z · (1 - σ(z))).</summary>
+    internal static void SiLUBackward<T>(T* dy, T* z, nint length) where T : unmanaged
+    {
+        nint whole = length - length % Vector512<T>.Count;
+        if (whole < length)
+            StoreFew(Of(LoadFew(dy + whole, length - whole), LoadFew(z + whole, length - whole)), z + whole, length - whole);
+        for (nint i = 0; i < whole; i += Vector512<T>.Count)
+            Of(Vector512.Load(dy + i), Vector512.Load(z + i)).Store(z + i);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static Vector512<T> Of(Vector512<T> dy, Vector512<T> z)
+        {
+            Vector512<T> denominator = VectorMath.Logistic(z, out Vector512<T> scale, out Vector512<T> exponential);
+            return dy * (scale / denominator) * (Vector512<T>.One + z * (exponential / denominator));
+        }
+    }
+
+    private static Vector512<T> LoadFew<T>(T* source, nint count) where T : unmanaged
+    {
+        Vector512<T> v = default;
+        for (nint i = 0; i < count; i++)
+            ((T*)&v)[i] = source[i];
+        return v;
+    }
+
+    private static void StoreFew<T>(Vector512<T> v, T* destination, nint count) where T : unmanaged
+    {
+        for (nint i = 0; i < count; i++)
+            destination[i] = ((T*)&v)[i];
+    }
+
+    /// <summary>The groups at one place of the period: the gradient of what SiLU was applied to, and with it the group's backward.</summary>
+    private static void BackwardActivated<T>(in BackwardWork<T> work, nint place, nint firstPeriod, nint endPeriod, Span<double> weights, Span<double> biases) where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        nint length = work.Layout.Length;
+        T[] rented = ArrayPool<T>.Shared.Rent(checked((int)length));
+        fixed (T* z = rented)
+        fixed (double* weightSums = weights, biasSums = biases)
+        {
+            for (nint period = firstPeriod; period < endPeriod; period++)
+            {
+                nint g = work.Layout.GroupAt(period, place), first = work.Layout.FirstParameter(g);
+                var apply = new ApplyWork<T>
+                {
+                    X = work.X + g * length, Y = z, Run = work.Weight == null && work.Bias == null ? 1 : work.Layout.Run, Scale = new GroupScale<T>(in work.Statistics[g]),
+                    Weight = work.Weight == null ? null : work.Weight + first, Bias = work.Bias == null ? null : work.Bias + first,
+                };
+                Apply(in apply, 0, length);
+                SiLUBackward(work.Dy + g * length, z, length);
+                BackwardWork<T> normalization = work;
+                // The group's gradient is where its output's would be.
+                normalization.Dy = z - g * length;
+                if (typeof(T) != typeof(float) || length < LeastFloatLength)
+                    BackwardGroup(in *normalization.Dy, in *work.X, ref *work.Dx, g, in work.Layout, in work.Statistics[g], in *work.Weight, weights, biases);
+                else if (work.Layout.Run == 1)
+                    BackwardElementwise(in Unsafe.As<BackwardWork<T>, BackwardWork<float>>(ref normalization), place, period, period + 1, weightSums, biasSums);
+                else
+                    BackwardRuns(in Unsafe.As<BackwardWork<T>, BackwardWork<float>>(ref normalization), g, weightSums, biasSums);
+            }
+        }
+        ArrayPool<T>.Shared.Return(rented);
+    }
 }

@@ -55,13 +55,15 @@ internal static unsafe partial class RowNorm
             if (ApplyLanes(tile, length, means, (int)work.Layout.Run, work.Weight == null ? null : weights, work.Bias == null ? null : biases))
             {
                 Scatter(tile, length, lanes, length, work.Y + g * length);
+                if (work.Activated)
+                    SiLU(work.Y + g * length, work.Y + g * length, lanes * length, default);
                 continue;
             }
             for (int lane = 0; lane < lanes; lane++)
             {
                 var apply = new ApplyWork<float>
                 {
-                    X = work.X + (g + lane) * length, Y = work.Y + (g + lane) * length, Run = work.Layout.Run,
+                    X = work.X + (g + lane) * length, Y = work.Y + (g + lane) * length, Run = work.Layout.Run, Activated = work.Activated,
                     Weight = work.Weight == null ? null : work.Weight + work.Layout.FirstParameter(g + lane), Bias = work.Bias == null ? null : work.Bias + work.Layout.FirstParameter(g + lane),
                     Scale = new GroupScale<float>(work.Layout.Statistic == RowStatistic.Given ? work.Statistics[g + lane] : LaneStatistics(in work, means, lane)),
                 };

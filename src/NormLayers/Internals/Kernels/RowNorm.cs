@@ -83,14 +83,15 @@ internal static unsafe partial class RowNorm
     /// <param name="maxThreads">The most threads, or 0.</param>
     /// <param name="residual">What is added to the input before it is normalized, or a null reference.</param>
     /// <param name="sum">Takes the input with the residual added, where there is one; may be either itself.</param>
-    internal static void Forward<T>(ref readonly T x, ref T y, in RowLayout layout, ref readonly T weight, ref readonly T bias, double eps, Span<GroupStatistics> statistics, int maxThreads, ref readonly T residual, ref T sum)
+    /// <param name="activated">Whether SiLU is applied to the output.</param>
+    internal static void Forward<T>(ref readonly T x, ref T y, in RowLayout layout, ref readonly T weight, ref readonly T bias, double eps, Span<GroupStatistics> statistics, int maxThreads, ref readonly T residual, ref T sum, bool activated = false)
         where T : unmanaged, IFloatingPointIeee754<T>
     {
         int threads = Partition.Threads(layout.Groups * layout.Length, maxThreads);
         fixed (T* px = &x, py = &y, pw = &weight, pb = &bias, pr = &residual, pSum = &sum)
         fixed (GroupStatistics* ps = statistics)
         {
-            var work = new ForwardWork<T> { X = px, Y = py, Weight = pw, Bias = pb, Statistics = ps, Layout = layout, Eps = eps, GroupThreads = 1, Residual = pr, Sum = pSum };
+            var work = new ForwardWork<T> { X = px, Y = py, Weight = pw, Bias = pb, Statistics = ps, Layout = layout, Eps = eps, GroupThreads = 1, Residual = pr, Sum = pSum, Activated = activated };
             work.Stream = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: px == py || pr == py);
             work.StreamSum = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: px == pSum || pr == pSum).Wanted;
             delegate*<void*, nint, nint, void> body = pr == null ? &ForwardGroups<T> : &ForwardSums<T>;
@@ -113,7 +114,7 @@ internal static unsafe partial class RowNorm
         internal double Eps;
         internal int GroupThreads;
         internal Streaming Stream;
-        internal bool StreamSum;
+        internal bool StreamSum, Activated;
     }
 
     private struct ApplyWork<T> where T : unmanaged, IFloatingPointIeee754<T>
@@ -122,6 +123,7 @@ internal static unsafe partial class RowNorm
         internal nint Run;
         internal Streaming Stream;
         internal GroupScale<T> Scale;
+        internal bool Activated;
     }
 
     private static void ForwardGroups<T>(void* state, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
@@ -136,6 +138,7 @@ internal static unsafe partial class RowNorm
         ApplyWork<T> apply = default;
         apply.Run = work.Weight == null && work.Bias == null ? 1 : work.Layout.Run;
         apply.Stream = work.Stream;
+        apply.Activated = work.Activated;
         bool floats = typeof(T) == typeof(float) && work.GroupThreads == 1 && work.Layout.Statistic == RowStatistic.MeanAndVariance;
         for (nint g = start; g < end; g++)
         {
@@ -182,6 +185,11 @@ internal static unsafe partial class RowNorm
 
     private static void Apply<T>(in ApplyWork<T> work, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
     {
+        if (work.Activated)
+        {
+            ApplyActivated(in work, start, end);
+            return;
+        }
         if (work.Run == 1)
         {
             work.Scale.ApplyElementwise(in work.X[start], ref work.Y[start], end - start, in Offset(in *work.Weight, start), in Offset(in *work.Bias, start), work.Stream);

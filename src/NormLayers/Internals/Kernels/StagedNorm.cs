@@ -239,7 +239,7 @@ internal static unsafe class StagedNorm
                 SixteenBits.Widen(work.Dy + at, gradients.First, length);
                 SixteenBits.Widen(work.X + at, inputs.First, length);
                 RowNorm.Backward(in *gradients.First, in *inputs.First, ref *(work.Dx == null ? null : gradients.First), layout, new ReadOnlySpan<GroupStatistics>(work.Statistics + g, (int)groups),
-                    in *Offset(work.Weight, first), batchWeights, batchBiases, 1, ref Unsafe.NullRef<float>());
+                    in *Offset(work.Weight, first), batchWeights, batchBiases, 1, ref Unsafe.NullRef<float>(), ref Unsafe.NullRef<float>());
                 if (work.Dx != null)
                     SixteenBits.Narrow(gradients.First, work.Dx + at, length, work.Stream);
                 TensorPrimitives.Add(weights, batchWeights, weights);
