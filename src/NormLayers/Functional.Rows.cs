@@ -34,8 +34,10 @@ public static partial class Functional
         using ComputeOperand<TParameter, float> w = new(weight), b = new(bias);
         if (typeof(T) == typeof(float))
             Forward(in As<T, float>(in x), ref Unsafe.As<T, float>(ref y), groups, in w.Reference, in b.Reference, eps, statistics, maxThreads, activated);
+        else if (groups.IsStrided)
+            StagedNorm.Forward(in x, ref y, groups.Strided, in w.Reference, in b.Reference, eps, statistics, maxThreads);
         else
-            StagedNorm.Forward(in x, ref y, groups, in w.Reference, in b.Reference, eps, statistics, maxThreads);
+            RowNorm.Forward(in x, ref y, groups, in w.Reference, in b.Reference, eps, statistics, maxThreads, in Unsafe.NullRef<T>(), ref Unsafe.NullRef<T>(), activated);
 
         static void Forward<TElement>(ref readonly TElement x, ref TElement y, in RowLayout groups, ref readonly TElement weight, ref readonly TElement bias, double eps, Span<GroupStatistics> statistics, int maxThreads, bool activated)
             where TElement : unmanaged, IFloatingPointIeee754<TElement>
@@ -77,7 +79,10 @@ public static partial class Functional
         if (SixteenBits.Is<T>())
         {
             using var w = new ComputeOperand<TParameter, float>(weight);
-            StagedNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups, statistics, in w.Reference, weightSums, biasSums, maxThreads);
+            if (groups.IsStrided)
+                StagedNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups.Strided, statistics, in w.Reference, weightSums, biasSums, maxThreads);
+            else
+                RowNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups, statistics, in w.Reference, weightSums, biasSums, maxThreads, in dSum.Reference, in Unsafe.NullRef<float>());
         }
         else
         {

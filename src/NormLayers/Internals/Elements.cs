@@ -42,6 +42,21 @@ internal static class Elements
     [DoesNotReturn]
     private static void ThrowNotSupported(string layer, string types) => throw new NotSupportedException($"{layer} is not implemented for {types}.");
 
+    /// <summary>Loads 16 elements of a type that is computed in float; exact.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static unsafe Vector512<float> LoadFloats<T>(T* source, nint offset) where T : unmanaged
+        => typeof(T) == typeof(float) ? Vector512.Load((float*)source + offset) : SixteenBits.Widen(in *source, offset);
+
+    /// <summary>Rounds 16 floats to the element type and stores them.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static unsafe void StoreFloats<T>(Vector512<float> value, T* destination, nint offset) where T : unmanaged
+    {
+        if (typeof(T) == typeof(float))
+            value.Store((float*)destination + offset);
+        else
+            SixteenBits.Narrow(value, ref *destination, offset);
+    }
+
     /// <summary>Loads 16 elements as double: the first eight in Lower, the next eight in Upper. Exact for every element type.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static (Vector512<double> Lower, Vector512<double> Upper) Widen<T>(ref readonly T source, nint offset) where T : unmanaged

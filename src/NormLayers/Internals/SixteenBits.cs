@@ -32,6 +32,14 @@ internal static unsafe class SixteenBits
         Vector512.Narrow(bits, bits).GetLower().StoreUnsafe(ref Unsafe.As<T, ushort>(ref destination), (nuint)offset);
     }
 
+    /// <summary>Rounds 16 floats and stores them past the caches, at an address that is a multiple of 32.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void Stream<T>(Vector512<float> value, T* address) where T : unmanaged
+    {
+        Vector512<uint> bits = Narrow<T>(value);
+        Vector512.Narrow(bits, bits).GetLower().StoreAlignedNonTemporal((ushort*)address);
+    }
+
     /// <summary>Widens a run of elements.</summary>
     internal static void Widen<T>(T* source, float* destination, nint length) where T : unmanaged
     {

@@ -61,6 +61,18 @@ internal readonly unsafe struct Streaming
             value.Store(address);
     }
 
+    /// <summary>Rounds 16 floats to the element type and stores them, past the caches if that is wanted: then the address is a multiple of their size.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal void StoreFloats<T>(Vector512<float> value, T* destination, nint offset) where T : unmanaged
+    {
+        if (!Wanted)
+            Elements.StoreFloats(value, destination, offset);
+        else if (typeof(T) == typeof(float))
+            Store(value, ref *(float*)destination, offset);
+        else
+            SixteenBits.Stream(value, destination + offset);
+    }
+
     /// <summary>Asks for the line of an element, which need not exist, to be brought to the second-level cache.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void Prefetch<T>(ref readonly T source, nint offset) where T : unmanaged

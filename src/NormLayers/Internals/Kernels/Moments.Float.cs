@@ -3,128 +3,187 @@ using System.Runtime.Intrinsics;
 
 namespace NormLayers.Internals.Kernels;
 
-/// <summary>The statistics of floats whose squares stay well inside float's range, which is nearly always: sums in double, squares in float.</summary>
+/// <summary>The statistics of elements that are computed in float and whose squares stay well inside its range, which is nearly always: one pass of float arithmetic.</summary>
 /// <remarks>
 /// <para>
-/// Order: the last n mod 16 elements of a block begin the sums; then element i goes to lane i mod 32 of the doubles that add x,
-/// and to lane i mod 64 of the floats that add (x - hi)², hi being the mean rounded to float; these are widened to double
-/// and all are folded by halves.
+/// A block's elements are taken relative to a center c, the mean of eight of them: d = x - c. With S the sum of d and Q that of d²,
+/// the block's mean is c + S/n and its squared deviations are Q - S²/n, both in double. Where S²/n is more than four times that
+/// difference, c was far off the mean (an outlier among the eight), and the block is summed again about its mean.
 /// </para>
 /// <para>
-/// Error: floats sum exactly in double but for a few 2^-53, and a constant block's mean is exact. A lane adds at most 32
-/// squares, and the roundings of the 64 lanes average out: the deviation is good to a few tenths of 2^-24. What hi lacks of
-/// the mean is known, and its square taken off.
+/// Order: the last n mod 16 elements of a block begin the sums; then element i goes to lane i mod 64 of four vectors, which are
+/// added by pairs, widened to double and folded by halves. Blocks have 2048 elements, the last up to 4095, and are merged in
+/// order with their means in double. The cut depends on the number of elements alone.
+/// </para>
+/// <para>
+/// Error: a lane adds at most 64 terms of the size of the deviation, not of the mean, and the roundings of the 64 lanes average
+/// out: the mean is good to a few hundredths of 2^-24 of the deviation whatever the offset (where floats are so coarse
+/// that d has few digits, its sums are exact), the deviation to a few tenths of 2^-24. Equal elements have d = 0, and so their mean exactly.
 /// </para>
 /// </remarks>
 internal readonly unsafe partial struct Moments
 {
-    /// <summary>Gradients of shorter groups cancel (of two elements almost wholly) and need 1/deviation to more digits.</summary>
-    private const int LeastFloatLength = 64;
+    /// <summary>Shorter groups cancel more in the backward (of two elements almost wholly) and need 1/deviation to more digits.</summary>
+    internal const int LeastFloatLength = 64;
+
+    /// <summary>What the squares of a group are taken about: its mean, or zero, where the mean square takes the place of the variance.</summary>
+    internal interface ICenter
+    {
+        static abstract bool IsMean { get; }
+    }
+
+    internal readonly struct AboutMean : ICenter
+    {
+        public static bool IsMean => true;
+    }
+
+    internal readonly struct AboutZero : ICenter
+    {
+        public static bool IsMean => false;
+    }
+
+    /// <summary>How many elements before they are summed lines are asked for: processors stop reading ahead at the end of a page.</summary>
+    internal const nint PrefetchDistance = 2048;
 
     private const double LeastFloatVariance = 1e-28, LargestFloatVariance = 1e30;
 
     /// <summary>Whether sums of squares in float neither overflowed nor underflowed. A sum of zero is no underflow where floats are too coarse to differ by so little.</summary>
-    private bool IsExactInFloat => AreExactInFloat(Mean, Variance);
-
-    private static bool AreExactInFloat(double mean, double variance)
+    internal static bool AreExactInFloat(double mean, double variance)
         => variance is >= LeastFloatVariance and <= LargestFloatVariance || (variance == 0 && Math.Abs(mean) is > 1e-14 and < float.MaxValue);
 
-    /// <summary>The moments of at least 64 floats, in scalars; false if they have to be summed in double.</summary>
-    internal static bool TryOfFloats(ref readonly float x, nint n, out double mean, out double variance)
+    /// <summary>The blocks of a group: of 2048, the last of up to 4095.</summary>
+    internal static nint FloatBlocks(nint length) => Math.Max(1, length / BlockLength);
+
+    internal static nint FloatBlockEnd(nint block, nint length) => block == FloatBlocks(length) - 1 ? length : (block + 1) * BlockLength;
+
+    /// <summary>The moments of at least 64 elements, in scalars; false if they have to be summed in double.</summary>
+    internal static bool TryOfFloats<T, TCenter>(T* x, nint n, out double mean, out double variance)
+        where T : unmanaged
+        where TCenter : struct, ICenter
     {
-        mean = OfFloatBlock(in x, Math.Min(n, BlockLength), out double squares);
-        for (nint start = BlockLength; start < n; start += BlockLength)
+        nint blocks = FloatBlocks(n);
+        mean = OfFloatBlock<T, TCenter>(x, FloatBlockEnd(0, n), out double squares);
+        for (nint block = 1; block < blocks; block++)
         {
-            nint length = Math.Min(n - start, BlockLength);
-            double blockMean = OfFloatBlock(in Unsafe.Add(ref Unsafe.AsRef(in x), start), length, out double blockSquares);
+            nint start = block * BlockLength, length = FloatBlockEnd(block, n) - start;
+            double blockMean = OfFloatBlock<T, TCenter>(x + start, length, out double blockSquares);
             MergeFloats(ref mean, ref squares, start, blockMean, blockSquares, length);
         }
         variance = squares / n;
         return AreExactInFloat(mean, variance);
     }
 
-    private static Moments OfFloats(ref readonly float x, nint n, int threads)
+    /// <summary>The same with the blocks spread over threads.</summary>
+    private static bool TryOfFloats<T, TCenter>(T* x, nint n, int threads, out double mean, out double variance)
+        where T : unmanaged
+        where TCenter : struct, ICenter
     {
-        double mean, variance;
-        if (threads == 1)
-        {
-            TryOfFloats(in x, n, out mean, out variance);
-            return new Moments(mean, 0, variance);
-        }
-        nint count = (n + BlockLength - 1) / BlockLength;
-        using var memory = new RentedDoubles(2 * count);
-        fixed (float* first = &x)
+        nint blocks = FloatBlocks(n);
+        if (threads == 1 || blocks == 1)
+            return TryOfFloats<T, TCenter>(x, n, out mean, out variance);
+        using var memory = new RentedDoubles(2 * blocks);
         fixed (double* results = memory.Span)
         {
-            var work = new FloatBlockWork { X = first, Length = n, Results = results };
-            Partition.Run(count, threads, &OfFloatBlocks, &work);
+            var work = new FloatBlockWork<T> { X = x, Length = n, Results = results };
+            Partition.Run(blocks, threads, &OfFloatBlocks<T, TCenter>, &work);
             (mean, double squares) = (results[0], results[1]);
-            for (nint i = 1; i < count; i++)
-                MergeFloats(ref mean, ref squares, i * BlockLength, results[2 * i], results[2 * i + 1], Math.Min(n - i * BlockLength, BlockLength));
+            for (nint block = 1; block < blocks; block++)
+                MergeFloats(ref mean, ref squares, block * BlockLength, results[2 * block], results[2 * block + 1], FloatBlockEnd(block, n) - block * BlockLength);
             variance = squares / n;
         }
-        return new Moments(mean, 0, variance);
+        return AreExactInFloat(mean, variance);
     }
 
-    private struct FloatBlockWork
+    private struct FloatBlockWork<T> where T : unmanaged
     {
-        internal float* X;
+        internal T* X;
         internal nint Length;
         internal double* Results;
     }
 
-    private static void OfFloatBlocks(void* state, nint start, nint end)
+    private static void OfFloatBlocks<T, TCenter>(void* state, nint start, nint end)
+        where T : unmanaged
+        where TCenter : struct, ICenter
     {
-        ref readonly FloatBlockWork work = ref *(FloatBlockWork*)state;
-        for (nint i = start; i < end; i++)
-            work.Results[2 * i] = OfFloatBlock(in work.X[i * BlockLength], Math.Min(work.Length - i * BlockLength, BlockLength), out work.Results[2 * i + 1]);
+        ref readonly FloatBlockWork<T> work = ref *(FloatBlockWork<T>*)state;
+        for (nint block = start; block < end; block++)
+        {
+            nint first = block * BlockLength;
+            work.Results[2 * block] = OfFloatBlock<T, TCenter>(work.X + first, FloatBlockEnd(block, work.Length) - first, out work.Results[2 * block + 1]);
+        }
     }
 
     /// <summary>As <see cref="Merge"/>, with a mean that one double holds: of floats it is good to 2^-29 of their own last place.</summary>
-    private static void MergeFloats(ref double mean, ref double squares, nint count, double blockMean, double blockSquares, nint length)
+    internal static void MergeFloats(ref double mean, ref double squares, nint count, double blockMean, double blockSquares, nint length)
     {
         double total = count + length, delta = blockMean - mean;
         squares += blockSquares + delta * delta * (count * (length / total));
         mean += delta * (length / total);
     }
 
-    private static double OfFloatBlock(ref readonly float x, nint n, out double squares)
+    private static double OfFloatBlock<T, TCenter>(T* x, nint n, out double squares)
+        where T : unmanaged
+        where TCenter : struct, ICenter
     {
-        (Vector512<double> a0, Vector512<double> a1) = Vector512.Widen(TailDeviations(in x, n, Vector512<float>.Zero));
-        Vector512<double> a2 = default, a3 = default;
-        nint i = 0;
-        for (; i <= n - 32; i += 32)
-        {
-            (Vector512<double> x0, Vector512<double> x1) = Vector512.Widen(Vector512.LoadUnsafe(in x, (nuint)i));
-            (Vector512<double> x2, Vector512<double> x3) = Vector512.Widen(Vector512.LoadUnsafe(in x, (nuint)i + 16));
-            a0 += x0;
-            a1 += x1;
-            a2 += x2;
-            a3 += x3;
-        }
-        if (i <= n - 16)
-        {
-            (Vector512<double> x0, Vector512<double> x1) = Vector512.Widen(Vector512.LoadUnsafe(in x, (nuint)i));
-            a0 += x0;
-            a1 += x1;
-        }
-        double mean = Fold((a0 + a1) + (a2 + a3)) / n;
+        float center = TCenter.IsMean ? CenterOf(x, n) : 0;
+        squares = SumsAbout<T, TCenter>(x, n, center, out double sum);
+        return MeanOfBlock<T, TCenter>(x, n, center, sum, ref squares);
+    }
 
-        float hi = (float)mean;
-        Vector512<float> from = Vector512.Create(hi);
-        Vector512<float> tail = TailDeviations(in x, n, from);
-        Vector512<float> q0 = tail * tail, q1 = default, q2 = default, q3 = default;
-        for (i = 0; i <= n - 64; i += 64)
+    /// <summary>A block's mean, and its squared deviations in the place of the squares about the center.</summary>
+    internal static double MeanOfBlock<T, TCenter>(T* x, nint n, float center, double sum, ref double squares)
+        where T : unmanaged
+        where TCenter : struct, ICenter
+    {
+        if (!TCenter.IsMean)
+            return 0;
+        double shift = sum / n;
+        if (sum * shift > 4 * (squares - sum * shift))
         {
-            Vector512<float> d0 = Vector512.LoadUnsafe(in x, (nuint)i) - from;
-            Vector512<float> d1 = Vector512.LoadUnsafe(in x, (nuint)i + 16) - from;
-            Vector512<float> d2 = Vector512.LoadUnsafe(in x, (nuint)i + 32) - from;
-            Vector512<float> d3 = Vector512.LoadUnsafe(in x, (nuint)i + 48) - from;
-            // The next block, while this one is read from the first-level cache.
-            Streaming.Prefetch(in x, i + BlockLength);
-            Streaming.Prefetch(in x, i + BlockLength + 16);
-            Streaming.Prefetch(in x, i + BlockLength + 32);
-            Streaming.Prefetch(in x, i + BlockLength + 48);
+            center = (float)(center + shift);
+            squares = SumsAbout<T, TCenter>(x, n, center, out sum);
+            shift = sum / n;
+        }
+        squares -= sum * shift;
+        return center + shift;
+    }
+
+    /// <summary>The mean of eight elements, spread evenly. Of equal ones it is their value, exactly.</summary>
+    internal static float CenterOf<T>(T* x, nint n) where T : unmanaged
+    {
+        nint step = n >> 3;
+        float a = At(x) + At(x + step), b = At(x + 2 * step) + At(x + 3 * step), c = At(x + 4 * step) + At(x + 5 * step), d = At(x + 6 * step) + At(x + 7 * step);
+        return ((a + b) + (c + d)) * 0.125f;
+
+        static float At(T* element) => (float)Elements.ToDouble(*element);
+    }
+
+    /// <summary>The sums of x - center and, returned, of its square.</summary>
+    internal static double SumsAbout<T, TCenter>(T* x, nint n, float center, out double sum)
+        where T : unmanaged
+        where TCenter : struct, ICenter
+    {
+        Vector512<float> from = Vector512.Create(center), s0 = default, s1 = default, s2 = default, s3 = default;
+        if ((n & 15) != 0)
+            s0 = TailAbout(x, n, from);
+        Vector512<float> q0 = s0 * s0, q1 = default, q2 = default, q3 = default;
+        nint i = 0;
+        for (; i <= n - 64; i += 64)
+        {
+            Streaming.Prefetch(in *x, i + PrefetchDistance);
+            Streaming.Prefetch(in *x, i + PrefetchDistance + 16);
+            Streaming.Prefetch(in *x, i + PrefetchDistance + 32);
+            Streaming.Prefetch(in *x, i + PrefetchDistance + 48);
+            Vector512<float> d0 = Elements.LoadFloats(x, i), d1 = Elements.LoadFloats(x, i + 16), d2 = Elements.LoadFloats(x, i + 32), d3 = Elements.LoadFloats(x, i + 48);
+            if (TCenter.IsMean)
+                (d0, d1, d2, d3) = (d0 - from, d1 - from, d2 - from, d3 - from);
+            if (TCenter.IsMean)
+            {
+                s0 += d0;
+                s1 += d1;
+                s2 += d2;
+                s3 += d3;
+            }
             q0 += d0 * d0;
             q1 += d1 * d1;
             q2 += d2 * d2;
@@ -132,34 +191,55 @@ internal readonly unsafe partial struct Moments
         }
         for (; i <= n - 16; i += 16)
         {
-            Vector512<float> d0 = Vector512.LoadUnsafe(in x, (nuint)i) - from;
+            Vector512<float> d0 = Elements.LoadFloats(x, i);
+            if (TCenter.IsMean)
+            {
+                d0 -= from;
+                s0 += d0;
+            }
             q0 += d0 * d0;
         }
-        double low = mean - hi;
-        squares = Fold((q0 + q1) + (q2 + q3)) - low * low * n;
-        return mean;
+        sum = Fold((s0 + s1) + (s2 + s3));
+        return Fold((q0 + q1) + (q2 + q3));
     }
 
-    /// <summary>The deviations of the last n mod 16 elements, and zeros.</summary>
+    /// <summary>The last n mod 16 of at least 16 elements less the center, and zeros.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<float> TailDeviations(ref readonly float x, nint n, Vector512<float> from)
+    internal static Vector512<float> TailAbout<T>(T* x, nint n, Vector512<float> center) where T : unmanaged
     {
-        nint tail = n & 15;
-        if (tail == 0)
-            return default;
-        // The last sixteen, of which the first have been counted; only a last block of fewer than sixteen has to be copied together.
-        Vector512<float> last = n >= 16 ? Vector512.LoadUnsafe(in x, (nuint)(n - 16)) : LoadLast(in x, n);
-        Vector512<float> counted = Vector512.LessThan(Vector512<float>.Indices, Vector512.Create((float)(16 - tail)));
-        return Vector512.AndNot(last - from, counted);
+        Vector512<float> counted = Vector512.LessThan(Vector512<float>.Indices, Vector512.Create((float)(16 - (n & 15))));
+        return Vector512.AndNot(Elements.LoadFloats(x, n - 16) - center, counted);
     }
 
-    /// <summary>Fewer than sixteen floats in the last lanes of a vector.</summary>
-    private static Vector512<float> LoadLast(ref readonly float x, nint n)
+    /// <summary>The same moments, and what the mean of sums in float lacks of the mean of sums in double as its lower part.</summary>
+    internal Moments WithMeanOf<T>(T* x, nint n, int threads) where T : unmanaged
     {
-        Vector512<float> lanes = default;
-        ref float lane = ref Unsafe.Add(ref Unsafe.As<Vector512<float>, float>(ref lanes), 16 - n);
-        for (nint i = 0; i < n; i++)
-            Unsafe.Add(ref lane, i) = Unsafe.Add(ref Unsafe.AsRef(in x), i);
-        return lanes;
+        if (typeof(T) == typeof(double) || n < LeastFloatLength || MeanLow != 0 || !AreExactInFloat(Mean, Variance))
+            return this;
+        nint blocks = FloatBlocks(n);
+        using var memory = new RentedDoubles(threads == 1 ? 0 : blocks);
+        fixed (double* sums = memory.Span)
+        {
+            var work = new FloatBlockWork<T> { X = x, Length = n, Results = sums };
+            if (threads > 1)
+                Partition.Run(blocks, threads, &SumBlocks<T>, &work);
+            double sum = 0;
+            for (nint block = 0; block < blocks; block++)
+                sum += threads > 1 ? sums[block] : SumOfBlock(in work, block);
+            return new Moments(Mean, sum / n - Mean, Variance);
+        }
+    }
+
+    private static void SumBlocks<T>(void* state, nint start, nint end) where T : unmanaged
+    {
+        ref readonly FloatBlockWork<T> work = ref *(FloatBlockWork<T>*)state;
+        for (nint block = start; block < end; block++)
+            work.Results[block] = SumOfBlock(in work, block);
+    }
+
+    private static double SumOfBlock<T>(in FloatBlockWork<T> work, nint block) where T : unmanaged
+    {
+        nint first = block * BlockLength;
+        return SumOfDeviations(in work.X[first], FloatBlockEnd(block, work.Length) - first, 0);
     }
 }

@@ -7,19 +7,16 @@ namespace NormLayers.Internals.Kernels;
 /// <summary>The mean square of a run of memory, for groups that are not centered.</summary>
 /// <remarks>
 /// <para>
-/// Order: blocks of 2048 as for the variance. The last n mod 64 elements of a block begin its sum, one by one in double; then
-/// element i's square goes to lane i mod 64 (floats) or i mod 32 (doubles); lanes are folded by halves in double, and blocks are
-/// added from first to last.
+/// Order: where float does, as the squares about a center that is zero (Moments.Float.cs). Else in double: blocks of 2048, of which the last n mod 32 elements begin the
+/// sum, one by one; then element i's square goes to lane i mod 32; lanes are folded by halves, and blocks added from first to last.
 /// </para>
 /// <para>
-/// Error: all terms are positive, so nothing cancels. A lane of floats adds at most 32 squares and the roundings of the 64
-/// lanes average out; where a float's squares could leave float's range, and in short groups, they are added in double, exact
-/// but for a few 2^-53. Doubles whose squares leave double's range are scaled by a power of two first.
+/// Error: all terms are positive, so nothing cancels, and in double the sum is exact but for a few 2^-53. Doubles whose squares leave double's range are scaled by a power of two first.
 /// </para>
 /// </remarks>
 internal readonly unsafe partial struct Moments
 {
-    private const int SquaresStep = 64;
+    private const int SquaresStep = 2 * Elements.Step;
 
     /// <summary>The mean square of <paramref name="n"/> > 0 elements in the place of the variance, and a mean of zero.</summary>
     /// <param name="x">The first element.</param>
@@ -27,23 +24,25 @@ internal readonly unsafe partial struct Moments
     /// <param name="threads">The number of threads to spread the blocks over.</param>
     internal static Moments OfSquares<T>(ref readonly T x, nint n, int threads) where T : unmanaged
     {
-        if (typeof(T) == typeof(float) && n >= LeastFloatLength)
+        if (typeof(T) != typeof(double) && n >= LeastFloatLength)
         {
-            double mean = SumOfSquares(in x, n, threads, inFloat: true) / n;
-            if (mean is >= LeastFloatVariance and <= LargestFloatVariance)
-                return new Moments(0, 0, mean);
+            fixed (T* first = &x)
+            {
+                if (TryOfFloats<T, AboutZero>(first, n, threads, out _, out double mean))
+                    return new Moments(0, 0, mean);
+            }
         }
-        double square = SumOfSquares(in x, n, threads, inFloat: false) / n;
+        double square = SumOfSquares(in x, n, threads) / n;
         return typeof(T) != typeof(double) || square is >= 1e-250 and <= double.MaxValue ? new Moments(0, 0, square) : OfScaledSquares(in x, n, square);
     }
 
-    private static double SumOfSquares<T>(ref readonly T x, nint n, int threads, bool inFloat) where T : unmanaged
+    private static double SumOfSquares<T>(ref readonly T x, nint n, int threads) where T : unmanaged
     {
         double sum = 0;
         if (threads == 1)
         {
             for (nint start = 0; start < n; start += BlockLength)
-                sum += SquaresOfBlock(in Unsafe.Add(ref Unsafe.AsRef(in x), start), Math.Min(n - start, BlockLength), inFloat);
+                sum += SquaresOfBlock(in Unsafe.Add(ref Unsafe.AsRef(in x), start), Math.Min(n - start, BlockLength));
             return sum;
         }
         nint count = (n + BlockLength - 1) / BlockLength;
@@ -51,7 +50,7 @@ internal readonly unsafe partial struct Moments
         fixed (T* first = &x)
         fixed (double* results = blocks)
         {
-            var work = new SquaresWork<T> { X = first, Length = n, InFloat = inFloat, Results = results };
+            var work = new SquaresWork<T> { X = first, Length = n, Results = results };
             Partition.Run(count, threads, &SquaresOfBlocks<T>, &work);
             for (nint i = 0; i < count; i++)
                 sum += results[i];
@@ -64,7 +63,6 @@ internal readonly unsafe partial struct Moments
     {
         internal T* X;
         internal nint Length;
-        internal bool InFloat;
         internal double* Results;
     }
 
@@ -72,10 +70,10 @@ internal readonly unsafe partial struct Moments
     {
         ref readonly SquaresWork<T> work = ref *(SquaresWork<T>*)state;
         for (nint i = start; i < end; i++)
-            work.Results[i] = SquaresOfBlock(in work.X[i * BlockLength], Math.Min(work.Length - i * BlockLength, BlockLength), work.InFloat);
+            work.Results[i] = SquaresOfBlock(in work.X[i * BlockLength], Math.Min(work.Length - i * BlockLength, BlockLength));
     }
 
-    private static double SquaresOfBlock<T>(ref readonly T x, nint n, bool inFloat) where T : unmanaged
+    private static double SquaresOfBlock<T>(ref readonly T x, nint n) where T : unmanaged
     {
         nint whole = n - n % SquaresStep;
         double tail = 0;
@@ -84,24 +82,7 @@ internal readonly unsafe partial struct Moments
             double value = Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i));
             tail += value * value;
         }
-        return tail + (typeof(T) == typeof(float) && inFloat ? SquaresInFloat(in Unsafe.As<T, float>(ref Unsafe.AsRef(in x)), whole) : SquaresInDouble(in x, whole));
-    }
-
-    private static double SquaresInFloat(ref readonly float x, nint n)
-    {
-        Vector512<float> q0 = default, q1 = default, q2 = default, q3 = default;
-        for (nint i = 0; i < n; i += SquaresStep)
-        {
-            Vector512<float> x0 = Vector512.LoadUnsafe(in x, (nuint)i), x1 = Vector512.LoadUnsafe(in x, (nuint)i + 16);
-            Vector512<float> x2 = Vector512.LoadUnsafe(in x, (nuint)i + 32), x3 = Vector512.LoadUnsafe(in x, (nuint)i + 48);
-            q0 += x0 * x0;
-            q1 += x1 * x1;
-            q2 += x2 * x2;
-            q3 += x3 * x3;
-        }
-        (Vector512<double> a, Vector512<double> b) = Vector512.Widen(q0 + q1);
-        (Vector512<double> c, Vector512<double> d) = Vector512.Widen(q2 + q3);
-        return Fold((a + b) + (c + d));
+        return tail + SquaresInDouble(in x, whole);
     }
 
     private static double SquaresInDouble<T>(ref readonly T x, nint n) where T : unmanaged

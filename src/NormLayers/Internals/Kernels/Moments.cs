@@ -23,7 +23,7 @@ namespace NormLayers.Internals.Kernels;
 /// </remarks>
 internal readonly unsafe partial struct Moments
 {
-    private const int BlockLength = 2048;
+    internal const int BlockLength = 2048;
 
     /// <summary>The mean of x · Scale, rounded to double.</summary>
     internal readonly double Mean;
@@ -53,11 +53,13 @@ internal readonly unsafe partial struct Moments
     /// <param name="threads">The number of threads to spread the blocks over.</param>
     internal static Moments Of<T>(ref readonly T x, nint n, int threads) where T : unmanaged
     {
-        if (typeof(T) == typeof(float) && n >= LeastFloatLength)
+        if (typeof(T) != typeof(double) && n >= LeastFloatLength)
         {
-            Moments floats = OfFloats(in Unsafe.As<T, float>(ref Unsafe.AsRef(in x)), n, threads);
-            if (floats.IsExactInFloat)
-                return floats;
+            fixed (T* first = &x)
+            {
+                if (TryOfFloats<T, AboutMean>(first, n, threads, out double mean, out double variance))
+                    return new Moments(mean, 0, variance);
+            }
         }
         Moments moments = OfBlocks(in x, n, threads);
         // Squares of floats fit double with room to spare; those of doubles may not.
@@ -233,6 +235,7 @@ internal readonly unsafe partial struct Moments
     }
 
     /// <summary>The sum of the lanes, by halves.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static double Fold(Vector512<double> lanes)
     {
         Vector256<double> half = lanes.GetLower() + lanes.GetUpper();
@@ -241,6 +244,7 @@ internal readonly unsafe partial struct Moments
     }
 
     /// <summary>The sum of the lanes as doubles, by halves.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static double Fold(Vector512<float> lanes)
     {
         (Vector512<double> lower, Vector512<double> upper) = Vector512.Widen(lanes);

@@ -40,15 +40,16 @@ internal static unsafe partial class RowNorm
     /// <param name="gradSum">What is added to the input's gradient, contiguous and apart from it; a null reference for nothing.</param>
     /// <param name="bias">The first summand, or a null reference; read only for an activated output.</param>
     /// <param name="activated">Whether the forward applied SiLU to its output.</param>
-    internal static void Backward<T>(ref readonly T dy, ref readonly T x, ref T dx, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly T weight, Span<double> weightSums, Span<double> biasSums, int maxThreads, ref readonly T gradSum, ref readonly T bias, bool activated = false)
+    internal static void Backward<T, TParameter>(ref readonly T dy, ref readonly T x, ref T dx, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly TParameter weight, Span<double> weightSums, Span<double> biasSums, int maxThreads, ref readonly T gradSum, ref readonly TParameter bias, bool activated = false)
         where T : unmanaged
+        where TParameter : unmanaged
     {
         nint periods = layout.Groups / layout.Period, periodElements = layout.Length * (layout.Repeat == 0 ? layout.Period : 1);
         nint leastLength = (LeastBlockElements + periodElements - 1) / periodElements;
         nint blockLength = Math.Max((periods + MaxBlocks - 1) / MaxBlocks, leastLength), blocks = (periods + blockLength - 1) / blockLength;
         int threads = Partition.Threads(layout.Groups * layout.Length, maxThreads);
         // Fewer groups than threads: the threads share each group.
-        bool shared = typeof(T) == typeof(float) && layout.Groups < threads && blockLength == 1 && layout.Repeat == 0 && !activated && Unsafe.IsNullRef(in gradSum);
+        bool shared = typeof(TParameter) == typeof(float) && layout.Length >= Moments.LeastFloatLength && layout.Groups < threads && blockLength == 1 && layout.Repeat == 0 && !activated && Unsafe.IsNullRef(in gradSum);
         int sums = weightSums.Length + biasSums.Length;
         // The only block is added up in its place. Of several, one thread adds each up at once, in a buffer that stays in cache; more threads keep them apart until all are done.
         using var scratch = new RentedDoubles(shared || blocks == 1 ? 0 : threads == 1 ? sums : sums * blocks);
@@ -57,11 +58,12 @@ internal static unsafe partial class RowNorm
             weightSums.Clear();
             biasSums.Clear();
         }
-        fixed (T* pdy = &dy, px = &x, pdx = &dx, pw = &weight, pGradSum = &gradSum, pb = &bias)
+        fixed (T* pdy = &dy, px = &x, pdx = &dx, pGradSum = &gradSum)
+        fixed (TParameter* pw = &weight, pb = &bias)
         fixed (GroupStatistics* ps = statistics)
         fixed (double* pScratch = scratch.Span, pWeightSums = weightSums, pBiasSums = biasSums)
         {
-            var work = new BackwardWork<T>
+            var work = new BackwardWork<T, TParameter>
             {
                 Dy = pdy, X = px, Dx = pdx, GradSum = pdx == null ? null : pGradSum, Weight = pw, Bias = pb, Activated = activated, Statistics = ps, Layout = layout, Periods = periods, BlockLength = blockLength, Stride = threads == 1 ? 0 : sums,
                 WeightSums = pWeightSums == null || shared || blocks == 1 ? pWeightSums : pScratch, BiasSums = pBiasSums == null || shared || blocks == 1 ? pBiasSums : pScratch + weightSums.Length,
@@ -69,15 +71,15 @@ internal static unsafe partial class RowNorm
             };
             if (shared)
             {
-                BackwardShared(in *(BackwardWork<float>*)&work, threads);
+                BackwardShared(in *(BackwardWork<T, float>*)&work, threads);
                 return;
             }
             if (threads > 1 || blocks == 1)
-                Partition.Run(blocks * layout.Period, threads, &BackwardBlocks<T>, &work);
+                Partition.Run(blocks * layout.Period, threads, &BackwardBlocks<T, TParameter>, &work);
             for (nint block = 0; block < blocks && blocks > 1; block++)
             {
                 if (threads == 1)
-                    BackwardBlocks<T>(&work, block * layout.Period, (block + 1) * layout.Period);
+                    BackwardBlocks<T, TParameter>(&work, block * layout.Period, (block + 1) * layout.Period);
                 ReadOnlySpan<double> blockSums = scratch.Span.Slice((int)(block * work.Stride), sums);
                 TensorPrimitives.Add(weightSums, blockSums[..weightSums.Length], weightSums);
                 TensorPrimitives.Add(biasSums, blockSums[weightSums.Length..], biasSums);
@@ -85,9 +87,12 @@ internal static unsafe partial class RowNorm
         }
     }
 
-    private struct BackwardWork<T> where T : unmanaged
+    private struct BackwardWork<T, TParameter>
+        where T : unmanaged
+        where TParameter : unmanaged
     {
-        internal T* Dy, X, Dx, GradSum, Weight, Bias;
+        internal T* Dy, X, Dx, GradSum;
+        internal TParameter* Weight, Bias;
         internal GroupStatistics* Statistics;
         internal double* WeightSums, BiasSums;
         internal RowLayout Layout;
@@ -97,9 +102,11 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>A range of units, each the groups at one place of the period in one block of periods: no two units share a parameter of a block.</summary>
-    private static void BackwardBlocks<T>(void* state, nint start, nint end) where T : unmanaged
+    private static void BackwardBlocks<T, TParameter>(void* state, nint start, nint end)
+        where T : unmanaged
+        where TParameter : unmanaged
     {
-        ref readonly BackwardWork<T> work = ref *(BackwardWork<T>*)state;
+        ref readonly BackwardWork<T, TParameter> work = ref *(BackwardWork<T, TParameter>*)state;
         for (nint unit = start; unit < end; unit++)
         {
             nint block = unit / work.Layout.Period, place = unit % work.Layout.Period, first = place * work.Layout.GroupParameters;
@@ -112,16 +119,16 @@ internal static unsafe partial class RowNorm
             nint firstPeriod = block * work.BlockLength, endPeriod = Math.Min(firstPeriod + work.BlockLength, work.Periods);
             if (work.Activated)
             {
-                if (typeof(T) == typeof(float))
-                    BackwardActivated(in *(BackwardWork<float>*)state, place, firstPeriod, endPeriod, weights, biases);
+                if (typeof(TParameter) == typeof(float))
+                    BackwardActivated(in *(BackwardWork<float, float>*)state, place, firstPeriod, endPeriod, weights, biases);
                 else
-                    BackwardActivated(in *(BackwardWork<double>*)state, place, firstPeriod, endPeriod, weights, biases);
+                    BackwardActivated(in *(BackwardWork<double, double>*)state, place, firstPeriod, endPeriod, weights, biases);
                 continue;
             }
-            if (typeof(T) == typeof(float))
+            if (typeof(TParameter) == typeof(float))
             {
-                ref readonly BackwardWork<float> floats = ref *(BackwardWork<float>*)state;
-                if (work.Layout.Length < LeastFloatLength)
+                ref readonly BackwardWork<T, float> floats = ref *(BackwardWork<T, float>*)state;
+                if (work.Layout.Length < Moments.LeastFloatLength)
                 {
                     BackwardShort(in floats, place, firstPeriod, endPeriod, weights, biases);
                     continue;
@@ -165,8 +172,9 @@ internal static unsafe partial class RowNorm
         }
     }
 
-    private static void BackwardGroup<T>(ref readonly T dy, ref readonly T x, ref T dx, nint g, in RowLayout layout, in GroupStatistics group, ref readonly T weight, Span<double> weights, Span<double> biases)
+    private static void BackwardGroup<T, TParameter>(ref readonly T dy, ref readonly T x, ref T dx, nint g, in RowLayout layout, in GroupStatistics group, ref readonly TParameter weight, Span<double> weights, Span<double> biases)
         where T : unmanaged
+        where TParameter : unmanaged
     {
         nint start = g * layout.Length, count = layout.GroupParameters, first = layout.FirstParameter(g);
         ref T gradient = ref Unsafe.Add(ref Unsafe.AsRef(in dy), start);
@@ -180,7 +188,7 @@ internal static unsafe partial class RowNorm
         {
             for (nint p = 0; p < count; p++)
             {
-                (double runSum, double runProduct) = SumElements(in Unsafe.Add(ref gradient, p * layout.Run), in Unsafe.Add(ref input, p * layout.Run), layout.Run, in group, in Unsafe.NullRef<T>(), [], []);
+                (double runSum, double runProduct) = SumElements(in Unsafe.Add(ref gradient, p * layout.Run), in Unsafe.Add(ref input, p * layout.Run), layout.Run, in group, in Unsafe.NullRef<TParameter>(), [], []);
                 double w = Unsafe.IsNullRef(in weight) ? 1 : Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in weight), first + p));
                 sum += runSum * w;
                 product += runProduct * w;
@@ -204,13 +212,14 @@ internal static unsafe partial class RowNorm
         {
             nint at = p * layout.Run;
             double w = Unsafe.IsNullRef(in weight) ? 1 : Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in weight), first + p));
-            WriteElements(in Unsafe.Add(ref gradient, at), in Unsafe.Add(ref input, at), ref Unsafe.Add(ref result, at), layout.Run, in group, mean, meanProduct, in Unsafe.NullRef<T>(), w);
+            WriteElements(in Unsafe.Add(ref gradient, at), in Unsafe.Add(ref input, at), ref Unsafe.Add(ref result, at), layout.Run, in group, mean, meanProduct, in Unsafe.NullRef<TParameter>(), w);
         }
     }
 
     /// <summary>The sums of g and of g · n over neighbouring elements; dy · n and dy are also added to the element-wise sums that are wanted.</summary>
-    internal static (double Sum, double Product) SumElements<T>(ref readonly T dy, ref readonly T x, nint length, in GroupStatistics group, ref readonly T weight, Span<double> weightSums, Span<double> biasSums)
+    internal static (double Sum, double Product) SumElements<T, TParameter>(ref readonly T dy, ref readonly T x, nint length, in GroupStatistics group, ref readonly TParameter weight, Span<double> weightSums, Span<double> biasSums)
         where T : unmanaged
+        where TParameter : unmanaged
     {
         Vector512<double> s0 = default, s1 = default, p0 = default, p1 = default;
         Vector512<double> scale = Vector512.Create(group.Scale), hi = Vector512.Create(group.ScaledMean), lo = Vector512.Create(group.ScaledMeanLow), rstd = Vector512.Create(group.ScaledRstd);
@@ -259,8 +268,9 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>dx = (dy · weight - mean - n · meanProduct) · rstd, with a weight for each element or one for all.</summary>
-    internal static void WriteElements<T>(ref readonly T dy, ref readonly T x, ref T dx, nint length, in GroupStatistics group, double mean, double meanProduct, ref readonly T weight, double runWeight)
+    internal static void WriteElements<T, TParameter>(ref readonly T dy, ref readonly T x, ref T dx, nint length, in GroupStatistics group, double mean, double meanProduct, ref readonly TParameter weight, double runWeight)
         where T : unmanaged
+        where TParameter : unmanaged
     {
         Vector512<double> means = Vector512.Create(mean), products = Vector512.Create(meanProduct), trueRstd = Vector512.Create(group.Rstd);
         Vector512<double> scale = Vector512.Create(group.Scale), hi = Vector512.Create(group.ScaledMean), lo = Vector512.Create(group.ScaledMeanLow), rstd = Vector512.Create(group.ScaledRstd);

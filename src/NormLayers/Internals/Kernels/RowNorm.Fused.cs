@@ -1,5 +1,4 @@
 using System.Buffers;
-using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 
@@ -19,9 +18,11 @@ internal static unsafe partial class RowNorm
 
     /// <summary>Groups of input and residual: their sums, and these normalized. As many groups at once as the scratch memory takes, or one that is longer.</summary>
     [SkipLocalsInit]
-    private static void ForwardSums<T>(void* state, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
+    private static void ForwardSums<T, TParameter>(void* state, nint start, nint end)
+        where T : unmanaged
+        where TParameter : unmanaged
     {
-        ForwardWork<T> work = *(ForwardWork<T>*)state;
+        ForwardWork<T, TParameter> work = *(ForwardWork<T, TParameter>*)state;
         byte* memory = stackalloc byte[ScratchBytes + 64];
         T* scratch = (T*)(((nint)memory + 63) & ~63), x = work.X;
         nint length = work.Layout.Length, most = ScratchBytes / sizeof(T), step = Math.Max(1, most / length);
@@ -37,7 +38,7 @@ internal static unsafe partial class RowNorm
             // Their elements are where the groups' own would be.
             work.X = apart ? scratch - first : work.Sum;
             work.Stream = work.Stream.WithAhead((nint)(x - work.X) + step * length);
-            ForwardGroups<T>(&work, g, g + groups);
+            ForwardGroups<T, TParameter>(&work, g, g + groups);
         }
     }
 
@@ -88,7 +89,9 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>Adds to a group's gradient, which is written and still in the cache, that of its sum.</summary>
-    private static void AddGradSum<T>(in BackwardWork<T> work, nint g) where T : unmanaged
+    private static void AddGradSum<T, TParameter>(in BackwardWork<T, TParameter> work, nint g)
+        where T : unmanaged
+        where TParameter : unmanaged
     {
         nint length = work.Layout.Length, first = g * length;
         if (work.GradSum != null)
@@ -100,25 +103,41 @@ internal static unsafe partial class RowNorm
 
     /// <summary>y = silu(the normalized elements), a stretch at a time.</summary>
     [SkipLocalsInit]
-    private static void ApplyActivated<T>(in ApplyWork<T> work, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
+    private static void ApplyActivated<T>(in FloatApply<T, T> work, nint start, nint end) where T : unmanaged
     {
-        const int Stretch = ScratchBytes / 2;
-        byte* memory = stackalloc byte[Stretch + 64];
-        T* scratch = (T*)(((nint)memory + 63) & ~63);
-        ApplyWork<T> part = work;
-        part.Activated = false;
-        part.Stream = default(Streaming).WithAhead(work.Stream.Ahead);
-        for (nint i = start; i < end; i += Stretch / sizeof(T))
+        const int Stretch = ScratchBytes / 2 / sizeof(float);
+        byte* memory = stackalloc byte[Stretch * sizeof(float) + 64];
+        float* scratch = (float*)(((nint)memory + 63) & ~63);
+        var part = new FloatApply<T, float> { X = work.X, Weight = work.Weight, Bias = work.Bias, Run = work.Run, Stream = default(Streaming).WithAhead(work.Stream.Ahead), Scale = work.Scale, Exact = work.Exact };
+        for (nint i = start; i < end; i += Stretch)
         {
-            nint length = Math.Min(Stretch / sizeof(T), end - i);
+            nint length = Math.Min(Stretch, end - i);
             part.Y = scratch - i;
             Apply(in part, i, i + length);
             SiLU(scratch, work.Y + i, length, work.Stream);
         }
     }
 
-    /// <summary>y = z · σ(z); the output may be z itself if it is not streamed.</summary>
-    internal static void SiLU<T>(T* z, T* y, nint length, Streaming stream) where T : unmanaged
+    private static void ApplyActivated(in DoubleApply work, nint start, nint end)
+    {
+        const int Stretch = ScratchBytes / 2 / sizeof(double);
+        byte* memory = stackalloc byte[Stretch * sizeof(double) + 64];
+        double* scratch = (double*)(((nint)memory + 63) & ~63);
+        DoubleApply part = work;
+        part.Stream = default(Streaming).WithAhead(work.Stream.Ahead);
+        for (nint i = start; i < end; i += Stretch)
+        {
+            nint length = Math.Min(Stretch, end - i);
+            part.Y = scratch - i;
+            Apply(in part, i, i + length);
+            SiLU(scratch, work.Y + i, length, work.Stream);
+        }
+    }
+
+    /// <summary>y = z · σ(z), computed in z's type; the output may be z itself if it is not streamed.</summary>
+    internal static void SiLU<T, TResult>(T* z, TResult* y, nint length, Streaming stream)
+        where T : unmanaged
+        where TResult : unmanaged
     {
         if (length < Vector512<T>.Count)
         {
@@ -133,24 +152,29 @@ internal static unsafe partial class RowNorm
         {
             i = Streaming.Head(ref *y, length);
             if (i > 0)
-                Of(Vector512.Load(z)).Store(y);
+                Store(Of(Vector512.Load(z)), y, 0, default);
         }
         for (; i <= end; i += Vector512<T>.Count)
-        {
-            Vector512<T> v = Of(Vector512.Load(z + i));
-            if (stream.Wanted)
-                Streaming.Store(v, ref *y, i);
-            else
-                v.Store(y + i);
-        }
+            Store(Of(Vector512.Load(z + i)), y, i, stream);
         if (i < length)
-            last.Store(y + end);
+            Store(last, y, end, default);
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         static Vector512<T> Of(Vector512<T> z)
         {
             Vector512<T> denominator = VectorMath.Logistic(z, out Vector512<T> scale, out _);
             return z / denominator * scale;
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static void Store(Vector512<T> v, TResult* y, nint i, Streaming stream)
+        {
+            if (typeof(T) == typeof(float))
+                stream.StoreFloats(v.AsSingle(), y, i);
+            else if (stream.Wanted)
+                Streaming.Store(v, ref *(T*)y, i);
+            else
+                v.Store((T*)y + i);
         }
     }
 
@@ -179,14 +203,16 @@ internal static unsafe partial class RowNorm
         return v;
     }
 
-    private static void StoreFew<T>(Vector512<T> v, T* destination, nint count) where T : unmanaged
+    private static void StoreFew<T, TResult>(Vector512<T> v, TResult* destination, nint count)
+        where T : unmanaged
+        where TResult : unmanaged
     {
         for (nint i = 0; i < count; i++)
-            destination[i] = ((T*)&v)[i];
+            destination[i] = Elements.FromDouble<TResult>(Elements.ToDouble(((T*)&v)[i]));
     }
 
     /// <summary>The groups at one place of the period: the gradient of what SiLU was applied to, and with it the group's backward.</summary>
-    private static void BackwardActivated<T>(in BackwardWork<T> work, nint place, nint firstPeriod, nint endPeriod, Span<double> weights, Span<double> biases) where T : unmanaged, IFloatingPointIeee754<T>
+    private static void BackwardActivated<T>(in BackwardWork<T, T> work, nint place, nint firstPeriod, nint endPeriod, Span<double> weights, Span<double> biases) where T : unmanaged
     {
         nint length = work.Layout.Length;
         T[] rented = ArrayPool<T>.Shared.Rent(checked((int)length));
@@ -195,25 +221,38 @@ internal static unsafe partial class RowNorm
         {
             for (nint period = firstPeriod; period < endPeriod; period++)
             {
-                nint g = work.Layout.GroupAt(period, place), first = work.Layout.FirstParameter(g);
-                var apply = new ApplyWork<T>
-                {
-                    X = work.X + g * length, Y = z, Run = work.Weight == null && work.Bias == null ? 1 : work.Layout.Run, Scale = new GroupScale<T>(in work.Statistics[g]),
-                    Weight = work.Weight == null ? null : work.Weight + first, Bias = work.Bias == null ? null : work.Bias + first,
-                };
-                Apply(in apply, 0, length);
+                nint g = work.Layout.GroupAt(period, place);
+                Normalize(in work, g, z);
                 SiLUBackward(work.Dy + g * length, z, length);
-                BackwardWork<T> normalization = work;
+                BackwardWork<T, T> normalization = work;
                 // The group's gradient is where its output's would be.
                 normalization.Dy = z - g * length;
-                if (typeof(T) != typeof(float) || length < LeastFloatLength)
+                if (typeof(T) != typeof(float) || length < Moments.LeastFloatLength)
                     BackwardGroup(in *normalization.Dy, in *work.X, ref *work.Dx, g, in work.Layout, in work.Statistics[g], in *work.Weight, weights, biases);
                 else if (work.Layout.Run == 1)
-                    BackwardElementwise(in Unsafe.As<BackwardWork<T>, BackwardWork<float>>(ref normalization), place, period, period + 1, weightSums, biasSums);
+                    BackwardElementwise(in Unsafe.As<BackwardWork<T, T>, BackwardWork<float, float>>(ref normalization), place, period, period + 1, weightSums, biasSums);
                 else
-                    BackwardRuns(in Unsafe.As<BackwardWork<T>, BackwardWork<float>>(ref normalization), g, weightSums, biasSums);
+                    BackwardRuns(in Unsafe.As<BackwardWork<T, T>, BackwardWork<float, float>>(ref normalization), g, weightSums, biasSums);
             }
         }
         ArrayPool<T>.Shared.Return(rented);
+    }
+
+    /// <summary>A group's output before SiLU.</summary>
+    private static void Normalize<T>(in BackwardWork<T, T> work, nint g, T* z) where T : unmanaged
+    {
+        nint length = work.Layout.Length, first = work.Layout.FirstParameter(g), run = work.Weight == null && work.Bias == null && work.Layout.Run != 1 ? length : work.Layout.Run;
+        T* weight = work.Weight == null ? null : work.Weight + first, bias = work.Bias == null ? null : work.Bias + first;
+        ref readonly GroupStatistics group = ref work.Statistics[g];
+        if (typeof(T) == typeof(float))
+        {
+            Apply(new FloatApply<float, float>
+            {
+                X = (float*)(work.X + g * length), Y = (float*)z, Weight = (float*)weight, Bias = (float*)bias, Run = run,
+                Scale = FloatScale.OfForward(in group, length), Exact = group,
+            }, 0, length);
+            return;
+        }
+        Apply(new DoubleApply { X = (double*)(work.X + g * length), Y = (double*)z, Weight = (double*)weight, Bias = (double*)bias, Run = run, Scale = new GroupScale<double>(in group) }, 0, length);
     }
 }

@@ -17,19 +17,20 @@ namespace NormLayers.Internals.Kernels;
 /// </remarks>
 internal static unsafe partial class RowNorm
 {
-    private const int Lanes = 16, TileLength = (LeastFloatLength - 1) * Lanes;
+    private const int Lanes = 16, TileLength = (Moments.LeastFloatLength - 1) * Lanes;
 
     [SkipLocalsInit]
-    private static void ForwardShort(in ForwardWork<float> work, nint start, nint end)
+    private static void ForwardShort<T>(in ForwardWork<T, float> work, nint start, nint end) where T : unmanaged
     {
         int length = (int)work.Layout.Length;
-        float* tile = stackalloc float[TileLength], weights = stackalloc float[TileLength], biases = stackalloc float[TileLength];
+        float* tile = stackalloc float[TileLength], weights = stackalloc float[TileLength], biases = stackalloc float[TileLength], rows = stackalloc float[TileLength];
         double* means = stackalloc double[4 * Lanes], lows = means + Lanes, variances = lows + Lanes, rstds = variances + Lanes;
         // With one period every lane has the same parameters.
         bool same = work.Layout.Period == 1;
         for (nint g = start; g < end; g += Lanes)
         {
             int lanes = (int)Math.Min(Lanes, end - g);
+            T* x = work.X + g * length, y = work.Y + g * length;
             if (g == start || !same)
             {
                 GatherParameters(work.Weight, in work.Layout, g, lanes, 1, weights);
@@ -37,7 +38,7 @@ internal static unsafe partial class RowNorm
             }
             if (lanes < Lanes)
                 new Span<float>(tile, length * Lanes).Clear();
-            Gather(work.X + g * length, length, lanes, length, tile);
+            Gather(x, length, lanes, length, tile, rows);
             if (work.Layout.Statistic == RowStatistic.Given)
             {
                 for (int lane = 0; lane < Lanes; lane++)
@@ -52,27 +53,34 @@ internal static unsafe partial class RowNorm
                 for (int lane = 0; lane < lanes && work.Statistics != null; lane++)
                     work.Statistics[g + lane] = LaneStatistics(in work, means, lane);
             }
-            if (ApplyLanes(tile, length, means, (int)work.Layout.Run, work.Weight == null ? null : weights, work.Bias == null ? null : biases))
-            {
-                Scatter(tile, length, lanes, length, work.Y + g * length);
-                if (work.Activated)
-                    SiLU(work.Y + g * length, work.Y + g * length, lanes * length, default);
-                continue;
-            }
+            ApplyLanes(tile, length, means, (int)work.Layout.Run, work.Weight == null ? null : weights, work.Bias == null ? null : biases);
             for (int lane = 0; lane < lanes; lane++)
             {
-                var apply = new ApplyWork<float>
-                {
-                    X = work.X + (g + lane) * length, Y = work.Y + (g + lane) * length, Run = work.Layout.Run, Activated = work.Activated,
-                    Weight = work.Weight == null ? null : work.Weight + work.Layout.FirstParameter(g + lane), Bias = work.Bias == null ? null : work.Bias + work.Layout.FirstParameter(g + lane),
-                    Scale = new GroupScale<float>(work.Layout.Statistic == RowStatistic.Given ? work.Statistics[g + lane] : LaneStatistics(in work, means, lane)),
-                };
-                Apply(in apply, 0, length);
+                if (!Elements.IsOrdinary<float>(rstds[lane]))
+                    ApplyLaneInDouble(work.Layout.Statistic == RowStatistic.Given ? work.Statistics[g + lane] : LaneStatistics(in work, means, lane), x + lane * length, in work, g + lane, tile + lane);
             }
+            if (!work.Activated)
+            {
+                Scatter(tile, length, lanes, length, y, rows);
+                continue;
+            }
+            Scatter(tile, length, lanes, length, rows);
+            SiLU(rows, y, lanes * length, default);
         }
     }
 
-    private static GroupStatistics LaneStatistics(in ForwardWork<float> work, double* moments, int lane)
+    /// <summary>A group at the ends of float's range, or with NaN: computed anew to its lane.</summary>
+    private static void ApplyLaneInDouble<T>(in GroupStatistics group, T* x, in ForwardWork<T, float> work, nint g, float* lane) where T : unmanaged
+    {
+        nint length = work.Layout.Length;
+        float* results = stackalloc float[Moments.LeastFloatLength];
+        var apply = new FloatApply<T, float>(in work, g) { X = x, Y = results, Scale = new FloatScale(in group), Exact = group };
+        Apply(in apply, 0, length);
+        for (nint i = 0; i < length; i++)
+            lane[i * Lanes] = results[i];
+    }
+
+    private static GroupStatistics LaneStatistics<T>(in ForwardWork<T, float> work, double* moments, int lane) where T : unmanaged
         => new(new Moments(moments[lane], moments[Lanes + lane], moments[2 * Lanes + lane]), work.Eps, zeroDeviation: work.Layout.Statistic == RowStatistic.MeanAndVarianceOrZero);
 
     /// <summary>Mean, its low part, variance and 1/deviation of every lane.</summary>
@@ -111,16 +119,14 @@ internal static unsafe partial class RowNorm
         (Vector512<double>.One / Vector512.Sqrt(variance + Vector512.Create(eps))).Store(moments + 3 * Lanes);
     }
 
-    /// <summary>Normalizes a tile in place; leaves it and returns false if a lane's 1/deviation is too small or too large for float.</summary>
-    private static bool ApplyLanes(float* tile, int length, double* moments, int run, float* weights, float* biases)
+    /// <summary>Normalizes a tile in place, by the formula of RowNorm.Float.cs. Lanes whose 1/deviation is too small or too large for float have to be overwritten.</summary>
+    private static void ApplyLanes(float* tile, int length, double* moments, int run, float* weights, float* biases)
     {
         Vector512<double> rstd0 = Vector512.Load(moments + 3 * Lanes), rstd1 = Vector512.Load(moments + 3 * Lanes + 8);
-        if (!AreOrdinary(rstd0) || !AreOrdinary(rstd1))
-            return false;
         Vector512<double> mean0 = Vector512.Load(moments), mean1 = Vector512.Load(moments + 8);
         Vector512<float> hi = Vector512.Narrow(mean0, mean1), rstd = Vector512.Narrow(rstd0, rstd1);
         (Vector512<double> hi0, Vector512<double> hi1) = Vector512.Widen(hi);
-        Vector512<float> lo = Vector512.Narrow((mean0 - hi0) + Vector512.Load(moments + Lanes), (mean1 - hi1) + Vector512.Load(moments + Lanes + 8));
+        Vector512<float> lo = Vector512.Narrow(LowOf((mean0 - hi0) + Vector512.Load(moments + Lanes), rstd0), LowOf((mean1 - hi1) + Vector512.Load(moments + Lanes + 8), rstd1));
         for (int i = 0, parameter = 0, left = run; i < length; i++)
         {
             Vector512<float> v = (Vector512.Load(tile + i * Lanes) - hi - lo) * rstd;
@@ -132,18 +138,18 @@ internal static unsafe partial class RowNorm
             if (--left == 0)
                 (left, parameter) = (run, parameter + Lanes);
         }
-        return true;
 
-        static bool AreOrdinary(Vector512<double> rstd)
-            => Vector512.GreaterThanAll(rstd, Vector512.Create(Elements.LeastFloatRstd)) && Vector512.LessThanAll(rstd, Vector512.Create(Elements.LargestFloatRstd));
+        // Taking off zero changes nothing.
+        static Vector512<double> LowOf(Vector512<double> low, Vector512<double> rstd)
+            => Vector512.ConditionalSelect(Vector512.GreaterThan(Vector512.Abs(low) * rstd, Vector512.Create(LeastLow)), low, Vector512<double>.Zero);
     }
 
     /// <summary>The groups at one place of the period: their input gradients, and their terms of the parameters' gradients.</summary>
     [SkipLocalsInit]
-    private static void BackwardShort(in BackwardWork<float> work, nint place, nint firstPeriod, nint endPeriod, Span<double> weightSums, Span<double> biasSums)
+    private static void BackwardShort<T>(in BackwardWork<T, float> work, nint place, nint firstPeriod, nint endPeriod, Span<double> weightSums, Span<double> biasSums) where T : unmanaged
     {
         int length = (int)work.Layout.Length, parameters = (int)work.Layout.GroupParameters;
-        float* dy = stackalloc float[TileLength], x = stackalloc float[TileLength], weights = stackalloc float[TileLength];
+        float* dy = stackalloc float[TileLength], x = stackalloc float[TileLength], weights = stackalloc float[TileLength], rows = stackalloc float[TileLength];
         double* weightTerms = stackalloc double[TileLength], biasTerms = stackalloc double[TileLength], moments = stackalloc double[3 * Lanes];
         new Span<double>(weightTerms, parameters * Lanes).Clear();
         new Span<double>(biasTerms, parameters * Lanes).Clear();
@@ -159,8 +165,8 @@ internal static unsafe partial class RowNorm
                 new Span<float>(dy, length * Lanes).Clear();
                 new Span<float>(x, length * Lanes).Clear();
             }
-            Gather(work.Dy + first * length, stride, lanes, length, dy);
-            Gather(work.X + first * length, stride, lanes, length, x);
+            Gather(work.Dy + first * length, stride, lanes, length, dy, rows);
+            Gather(work.X + first * length, stride, lanes, length, x, rows);
             new Span<double>(moments, 3 * Lanes).Clear();
             for (int lane = 0; lane < lanes; lane++)
             {
@@ -169,7 +175,7 @@ internal static unsafe partial class RowNorm
             }
             BackwardLanes(dy, x, length, in work.Layout, moments, weights, weightTerms, biasTerms);
             if (work.Dx != null)
-                Scatter(dy, length, lanes, stride, work.Dx + first * length);
+                Scatter(dy, length, lanes, stride, work.Dx + first * length, rows);
             for (int lane = 0; lane < lanes; lane++)
                 AddGradSum(in work, first + lane * work.Layout.PeriodStride);
         }
@@ -219,7 +225,32 @@ internal static unsafe partial class RowNorm
         }
     }
 
-    /// <summary>Rows of memory to lanes.</summary>
+    /// <summary>Rows of memory to lanes; of 16-bit elements by way of rows of floats.</summary>
+    private static void Gather<T>(T* source, nint stride, int lanes, int length, float* tile, float* rows) where T : unmanaged
+    {
+        if (typeof(T) == typeof(float))
+        {
+            Gather((float*)source, stride, lanes, length, tile);
+            return;
+        }
+        for (int lane = 0; lane < lanes; lane++)
+            SixteenBits.Widen(source + lane * stride, rows + lane * length, length);
+        Gather(rows, length, lanes, length, tile);
+    }
+
+    private static void Scatter<T>(float* tile, int length, int lanes, nint stride, T* destination, float* rows) where T : unmanaged
+    {
+        if (typeof(T) == typeof(float))
+        {
+            Scatter(tile, length, lanes, stride, (float*)destination);
+            return;
+        }
+        Scatter(tile, length, lanes, length, rows);
+        for (int lane = 0; lane < lanes; lane++)
+            SixteenBits.Narrow(rows + lane * length, destination + lane * stride, length, stream: false);
+    }
+
+    /// <summary>Rows of floats to lanes.</summary>
     private static void Gather(float* rows, nint stride, int lanes, int length, float* tile)
     {
         int lane = 0;

@@ -26,7 +26,7 @@ internal readonly record struct RowLayout(nint Groups, nint GroupParameters, nin
     internal nint Parameters => GroupParameters * Period;
 
     /// <summary>The first parameter of a group.</summary>
-    internal nint FirstParameter(nint group) => (Repeat == 0 ? group % Period : group / Repeat) * GroupParameters;
+    internal nint FirstParameter(nint group) => Period == 1 ? 0 : (Repeat == 0 ? group % Period : group / Repeat) * GroupParameters;
 
     /// <summary>Of the groups that have the parameters of one place in the period, the first, the second and so on.</summary>
     internal nint GroupAt(nint period, nint place) => Repeat == 0 ? period * Period + place : place * Repeat + period;
@@ -76,7 +76,7 @@ internal static unsafe partial class RowNorm
     /// <param name="x">The first element of the input, contiguous.</param>
     /// <param name="y">The first element of the output, contiguous; may be <paramref name="x"/> itself.</param>
     /// <param name="layout">The groups.</param>
-    /// <param name="weight">The first factor, or a null reference.</param>
+    /// <param name="weight">The first factor, or a null reference; of the type that the elements are computed in.</param>
     /// <param name="bias">The first summand, or a null reference.</param>
     /// <param name="eps">Added to the variance.</param>
     /// <param name="statistics">Takes each group's statistics, unless it is empty; has them where the layout's are given.</param>
@@ -84,17 +84,19 @@ internal static unsafe partial class RowNorm
     /// <param name="residual">What is added to the input before it is normalized, or a null reference.</param>
     /// <param name="sum">Takes the input with the residual added, where there is one; may be either itself.</param>
     /// <param name="activated">Whether SiLU is applied to the output.</param>
-    internal static void Forward<T>(ref readonly T x, ref T y, in RowLayout layout, ref readonly T weight, ref readonly T bias, double eps, Span<GroupStatistics> statistics, int maxThreads, ref readonly T residual, ref T sum, bool activated = false)
-        where T : unmanaged, IFloatingPointIeee754<T>
+    internal static void Forward<T, TParameter>(ref readonly T x, ref T y, in RowLayout layout, ref readonly TParameter weight, ref readonly TParameter bias, double eps, Span<GroupStatistics> statistics, int maxThreads, ref readonly T residual, ref T sum, bool activated = false)
+        where T : unmanaged
+        where TParameter : unmanaged
     {
         int threads = Partition.Threads(layout.Groups * layout.Length, maxThreads);
-        fixed (T* px = &x, py = &y, pw = &weight, pb = &bias, pr = &residual, pSum = &sum)
+        fixed (T* px = &x, py = &y, pr = &residual, pSum = &sum)
+        fixed (TParameter* pw = &weight, pb = &bias)
         fixed (GroupStatistics* ps = statistics)
         {
-            var work = new ForwardWork<T> { X = px, Y = py, Weight = pw, Bias = pb, Statistics = ps, Layout = layout, Eps = eps, GroupThreads = 1, Residual = pr, Sum = pSum, Activated = activated };
+            var work = new ForwardWork<T, TParameter> { X = px, Y = py, Weight = pw, Bias = pb, Statistics = ps, Layout = layout, Eps = eps, GroupThreads = 1, Residual = pr, Sum = pSum, Activated = activated };
             work.Stream = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: px == py || pr == py);
             work.StreamSum = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: px == pSum || pr == pSum).Wanted;
-            delegate*<void*, nint, nint, void> body = pr == null ? &ForwardGroups<T> : &ForwardSums<T>;
+            delegate*<void*, nint, nint, void> body = pr == null ? &ForwardGroups<T, TParameter> : &ForwardSums<T, TParameter>;
             if (layout.Groups >= threads)
             {
                 Partition.Run(layout.Groups, threads, body, &work);
@@ -106,9 +108,12 @@ internal static unsafe partial class RowNorm
         }
     }
 
-    private struct ForwardWork<T> where T : unmanaged, IFloatingPointIeee754<T>
+    private struct ForwardWork<T, TParameter>
+        where T : unmanaged
+        where TParameter : unmanaged
     {
-        internal T* X, Y, Weight, Bias, Residual, Sum;
+        internal T* X, Y, Residual, Sum;
+        internal TParameter* Weight, Bias;
         internal GroupStatistics* Statistics;
         internal RowLayout Layout;
         internal double Eps;
@@ -117,29 +122,49 @@ internal static unsafe partial class RowNorm
         internal bool StreamSum, Activated;
     }
 
-    private struct ApplyWork<T> where T : unmanaged, IFloatingPointIeee754<T>
+    private static void ForwardGroups<T, TParameter>(void* state, nint start, nint end)
+        where T : unmanaged
+        where TParameter : unmanaged
     {
-        internal T* X, Y, Weight, Bias;
+        if (typeof(TParameter) == typeof(double))
+            ForwardDoubles(in *(ForwardWork<double, double>*)state, start, end);
+        else if (((ForwardWork<T, float>*)state)->Layout.Length < Moments.LeastFloatLength)
+            ForwardShort(in *(ForwardWork<T, float>*)state, start, end);
+        else
+            ForwardFloats(in *(ForwardWork<T, float>*)state, start, end);
+    }
+
+    private static GroupStatistics StatisticsOf<T, TParameter>(in ForwardWork<T, TParameter> work, nint g)
+        where T : unmanaged
+        where TParameter : unmanaged
+    {
+        if (work.Layout.Statistic == RowStatistic.Given)
+            return work.Statistics[g];
+        ref readonly T x = ref work.X[g * work.Layout.Length];
+        Moments moments = work.Layout.Statistic == RowStatistic.MeanSquare
+            ? Moments.OfSquares(in x, work.Layout.Length, work.GroupThreads)
+            : Moments.Of(in x, work.Layout.Length, work.GroupThreads);
+        if (work.Statistics != null)
+            Save(in work, g, in moments);
+        return new GroupStatistics(moments, work.Eps, zeroDeviation: work.Layout.Statistic == RowStatistic.MeanAndVarianceOrZero);
+    }
+
+    private struct DoubleApply
+    {
+        internal double* X, Y, Weight, Bias;
         internal nint Run;
         internal Streaming Stream;
-        internal GroupScale<T> Scale;
+        internal GroupScale<double> Scale;
         internal bool Activated;
     }
 
-    private static void ForwardGroups<T>(void* state, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
+    private static void ForwardDoubles(in ForwardWork<double, double> work, nint start, nint end)
     {
-        ref readonly ForwardWork<T> work = ref *(ForwardWork<T>*)state;
         nint length = work.Layout.Length;
-        if (typeof(T) == typeof(float) && length < LeastFloatLength)
-        {
-            ForwardShort(in *(ForwardWork<float>*)state, start, end);
-            return;
-        }
-        ApplyWork<T> apply = default;
+        DoubleApply apply = default;
         apply.Run = work.Weight == null && work.Bias == null ? 1 : work.Layout.Run;
         apply.Stream = work.Stream;
         apply.Activated = work.Activated;
-        bool floats = typeof(T) == typeof(float) && work.GroupThreads == 1 && work.Layout.Statistic == RowStatistic.MeanAndVariance;
         for (nint g = start; g < end; g++)
         {
             nint first = work.Layout.FirstParameter(g);
@@ -147,49 +172,24 @@ internal static unsafe partial class RowNorm
             apply.Y = work.Y + g * length;
             apply.Weight = work.Weight == null ? null : work.Weight + first;
             apply.Bias = work.Bias == null ? null : work.Bias + first;
-            // Nearly always, and a third of a short group's time shorter: no structure is filled and copied between the sums and what waits for them.
-            if (floats && Moments.TryOfFloats(in *(float*)apply.X, length, out double mean, out double variance))
-            {
-                if (work.Statistics != null)
-                    work.Statistics[g] = new GroupStatistics(new Moments(mean, 0, variance), work.Eps);
-                apply.Scale.Set(mean, 1 / Math.Sqrt(variance + work.Eps));
-                if (apply.Scale.Ordinary)
-                {
-                    Apply(in apply, 0, length);
-                    continue;
-                }
-            }
-            GroupStatistics group = work.Layout.Statistic == RowStatistic.Given ? work.Statistics[g] : StatisticsOf(in *apply.X, in work);
-            if (work.Statistics != null)
-                work.Statistics[g] = group;
-            apply.Scale = new GroupScale<T>(in group);
-            if (work.GroupThreads == 1)
-                Apply(in apply, 0, length);
-            else
-                Partition.Run(length, work.GroupThreads, &Apply<T>, &apply);
+            apply.Scale = new GroupScale<double>(StatisticsOf(in work, g));
+            Partition.Run(length, work.GroupThreads, &ApplyDoubles, &apply);
         }
         if (work.Stream.Wanted)
             Streaming.Fence();
     }
 
-    private static GroupStatistics StatisticsOf<T>(ref readonly T x, in ForwardWork<T> work) where T : unmanaged, IFloatingPointIeee754<T>
+    private static void ApplyDoubles(void* state, nint start, nint end)
     {
-        Moments moments = work.Layout.Statistic == RowStatistic.MeanSquare
-            ? Moments.OfSquares(in x, work.Layout.Length, work.GroupThreads)
-            : Moments.Of(in x, work.Layout.Length, work.GroupThreads);
-        return new GroupStatistics(moments, work.Eps, zeroDeviation: work.Layout.Statistic == RowStatistic.MeanAndVarianceOrZero);
+        ref readonly DoubleApply work = ref *(DoubleApply*)state;
+        if (work.Activated)
+            ApplyActivated(in work, start, end);
+        else
+            Apply(in work, start, end);
     }
 
-    private static void Apply<T>(void* state, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
-        => Apply(in *(ApplyWork<T>*)state, start, end);
-
-    private static void Apply<T>(in ApplyWork<T> work, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
+    private static void Apply(in DoubleApply work, nint start, nint end)
     {
-        if (work.Activated)
-        {
-            ApplyActivated(in work, start, end);
-            return;
-        }
         if (work.Run == 1)
         {
             work.Scale.ApplyElementwise(in work.X[start], ref work.Y[start], end - start, in Offset(in *work.Weight, start), in Offset(in *work.Bias, start), work.Stream);
@@ -199,8 +199,7 @@ internal static unsafe partial class RowNorm
         for (nint i = start; i < end; p++, runEnd += work.Run)
         {
             nint length = Math.Min(runEnd, end) - i;
-            T w = work.Weight == null ? T.One : work.Weight[p], b = work.Bias == null ? T.NegativeZero : work.Bias[p];
-            work.Scale.ApplyScalar(in work.X[i], ref work.Y[i], length, w, b, work.Stream);
+            work.Scale.ApplyScalar(in work.X[i], ref work.Y[i], length, work.Weight == null ? 1 : work.Weight[p], work.Bias == null ? -0.0 : work.Bias[p], work.Stream);
             i += length;
         }
     }
@@ -236,15 +235,6 @@ internal struct GroupScale<T> where T : unmanaged, IFloatingPointIeee754<T>
         rstd = Elements.FromDouble<T>(group.ScaledRstd);
         if (!ordinary)
             exact = group;
-    }
-
-    /// <summary>Makes it the scale of a group that needs no more than this, if it is ordinary.</summary>
-    internal void Set(double mean, double reciprocalDeviation)
-    {
-        ordinary = Elements.IsOrdinary<T>(reciprocalDeviation);
-        hi = Elements.FromDouble<T>(mean);
-        lo = Elements.FromDouble<T>(mean - Elements.ToDouble(hi));
-        rstd = Elements.FromDouble<T>(reciprocalDeviation);
     }
 
     /// <summary>y[i] = ((x[i] - hi) - lo) · rstd · weight[i] + bias[i]; a null reference for either leaves its step out.</summary>

@@ -1,0 +1,267 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace NormLayers.Internals.Kernels;
+
+/// <summary>The backward's element-wise half in float: dx = (dy · weight - mean - n · product) · rstd, and the terms of the parameters' gradients.</summary>
+/// <remarks>The last vector of a group may overlap the one before it; it is computed first, since dx may lie on dy.</remarks>
+internal static unsafe partial class RowNorm
+{
+    /// <summary>The groups that are written side by side, and how many such teams add their terms up in float.</summary>
+    private const int Team = 4, MostTeams = 8;
+
+    /// <summary>The parameters' gradients: terms of some teams in float, and all others in double.</summary>
+    private struct ParameterTerms
+    {
+        internal readonly float* WeightTerms, BiasTerms;
+        private readonly double* weights, biases;
+        private readonly nint length;
+        private int teams;
+
+        /// <summary>Two rows of floats that begin with a line.</summary>
+        internal static nint Doubles(nint length) => (length + 15 & ~15) + 8;
+
+        internal ParameterTerms(double* memory, nint length, double* weights, double* biases)
+        {
+            this.weights = weights;
+            this.biases = biases;
+            this.length = length;
+            float* first = (float*)(((nint)memory + 63) & ~63);
+            WeightTerms = weights == null ? null : first;
+            BiasTerms = biases == null ? null : first + (length + 15 & ~15);
+        }
+
+        /// <summary>Before a team adds its terms; the first finds zeros.</summary>
+        internal void Begin()
+        {
+            if (teams == MostTeams)
+                Deliver();
+            if (teams++ == 0)
+            {
+                if (WeightTerms != null)
+                    new Span<float>(WeightTerms, (int)length).Clear();
+                if (BiasTerms != null)
+                    new Span<float>(BiasTerms, (int)length).Clear();
+            }
+        }
+
+        internal void Deliver()
+        {
+            if (teams == 0)
+                return;
+            AddAll(WeightTerms, weights, length);
+            AddAll(BiasTerms, biases, length);
+            teams = 0;
+        }
+
+        private static void AddAll(float* terms, double* sums, nint length)
+        {
+            if (terms == null)
+                return;
+            nint i = 0;
+            for (; i <= length - 16; i += 16)
+                AddTo(sums + i, Vector512.Load(terms + i));
+            for (; i < length; i++)
+                sums[i] += terms[i];
+        }
+    }
+
+    /// <summary>dx of a group whose elements have each a weight, and its terms of the parameters' gradients.</summary>
+    private static void WriteElementwise<T>(T* dy, T* x, T* dx, T* gradSum, nint n, float* weight, in FloatGroup group, double* weights, double* biases, Streaming stream) where T : unmanaged
+    {
+        Vector512<float> hi = Vector512.Create(group.Hi), lo = Vector512.Create(group.Lo), rstd = Vector512.Create(group.Rstd), mean = Vector512.Create(group.Mean), product = Vector512.Create(group.Product);
+        Vector512<float> w = Vector512<float>.One, last = default;
+        if ((n & 15) != 0)
+        {
+            nint i = n - 16;
+            Vector512<float> counted = CountedOf(n), gradient = Elements.LoadFloats(dy, i), normalized = (Elements.LoadFloats(x, i) - hi - lo) * rstd;
+            if (weight != null)
+                w = Vector512.Load(weight + i);
+            if (weights != null)
+                AddTo(weights + i, Vector512.AndNot(gradient * normalized, counted));
+            if (biases != null)
+                AddTo(biases + i, Vector512.AndNot(gradient, counted));
+            last = Plus((gradient * w - mean - normalized * product) * rstd, gradSum, i);
+        }
+        for (nint i = 0; i <= n - 16; i += 16)
+        {
+            if (weight != null)
+                w = Vector512.Load(weight + i);
+            Vector512<float> gradient = Elements.LoadFloats(dy, i), normalized = (Elements.LoadFloats(x, i) - hi - lo) * rstd;
+            if (weights != null)
+                AddTo(weights + i, gradient * normalized);
+            if (biases != null)
+                AddTo(biases + i, gradient);
+            if (dx != null)
+                stream.StoreFloats(Plus((gradient * w - mean - normalized * product) * rstd, gradSum, i), dx, i);
+        }
+        if ((n & 15) != 0 && dx != null)
+            Elements.StoreFloats(last, dx, n - 16);
+    }
+
+    /// <summary>As <see cref="WriteElementwise"/> for four groups, a period apart, whose terms are added up before they go to the parameters' gradients.</summary>
+    private static void WriteTeam<T>(in BackwardWork<T, float> work, nint g, float* weight, FloatGroup* groups, ref ParameterTerms parameters) where T : unmanaged
+    {
+        parameters.Begin();
+        nint n = work.Layout.Length, stride = work.Layout.PeriodStride * n;
+        var team = new TeamPart<T>
+        {
+            Dy = work.Dy + g * n, X = work.X + g * n, Dx = work.Dx == null ? null : work.Dx + g * n, GradSum = work.GradSum == null ? null : work.GradSum + g * n,
+            Weight = weight, WeightTerms = parameters.WeightTerms, BiasTerms = parameters.BiasTerms, Length = n, Stride = stride, Stream = work.Stream,
+        };
+        bool lo = groups[0].Lo != 0 || groups[1].Lo != 0 || groups[2].Lo != 0 || groups[3].Lo != 0;
+        if (weight == null || team.WeightTerms == null || team.BiasTerms == null || team.Dx == null || team.GradSum != null)
+            WriteTeam<T, MeanInTwo, Some>(in team, groups);
+        else if (lo)
+            WriteTeam<T, MeanInTwo, All>(in team, groups);
+        else
+            WriteTeam<T, MeanInOne, All>(in team, groups);
+    }
+
+    private struct TeamPart<T> where T : unmanaged
+    {
+        internal T* Dy, X, Dx, GradSum;
+        internal float* Weight, WeightTerms, BiasTerms;
+        internal nint Length, Stride;
+        internal Streaming Stream;
+    }
+
+    private static void WriteTeam<T, TMean, TWanted>(in TeamPart<T> team, FloatGroup* groups)
+        where T : unmanaged
+        where TMean : struct, IMean
+        where TWanted : struct, IWanted
+    {
+        T* dy = team.Dy, x = team.X, dx = team.Dx, gradSum = team.GradSum;
+        float* weight = team.Weight, weights = team.WeightTerms, biases = team.BiasTerms;
+        nint n = team.Length, stride = team.Stride, whole = n & ~15;
+        Streaming stream = team.Stream;
+        if (whole < n)
+            WriteTeamTail(in team, groups, whole);
+        Vector512<float> hi0 = Vector512.Create(groups[0].Hi), lo0 = Vector512.Create(groups[0].Lo), rstd0 = Vector512.Create(groups[0].Rstd), mean0 = Vector512.Create(groups[0].Mean), product0 = Vector512.Create(groups[0].Product);
+        Vector512<float> hi1 = Vector512.Create(groups[1].Hi), lo1 = Vector512.Create(groups[1].Lo), rstd1 = Vector512.Create(groups[1].Rstd), mean1 = Vector512.Create(groups[1].Mean), product1 = Vector512.Create(groups[1].Product);
+        Vector512<float> hi2 = Vector512.Create(groups[2].Hi), lo2 = Vector512.Create(groups[2].Lo), rstd2 = Vector512.Create(groups[2].Rstd), mean2 = Vector512.Create(groups[2].Mean), product2 = Vector512.Create(groups[2].Product);
+        Vector512<float> hi3 = Vector512.Create(groups[3].Hi), lo3 = Vector512.Create(groups[3].Lo), rstd3 = Vector512.Create(groups[3].Rstd), mean3 = Vector512.Create(groups[3].Mean), product3 = Vector512.Create(groups[3].Product);
+        Vector512<float> w = Vector512<float>.One;
+        for (nint i = 0; i < whole; i += 16)
+        {
+            // The next team's lines, of which the sums will be taken.
+            Streaming.Prefetch(in *dy, i + 4 * stride);
+            Streaming.Prefetch(in *dy, i + 5 * stride);
+            Streaming.Prefetch(in *dy, i + 6 * stride);
+            Streaming.Prefetch(in *dy, i + 7 * stride);
+            Streaming.Prefetch(in *x, i + 4 * stride);
+            Streaming.Prefetch(in *x, i + 5 * stride);
+            Streaming.Prefetch(in *x, i + 6 * stride);
+            Streaming.Prefetch(in *x, i + 7 * stride);
+            if (TWanted.All || weight != null)
+                w = Vector512.Load(weight + i);
+            Vector512<float> g0 = Elements.LoadFloats(dy, i), g1 = Elements.LoadFloats(dy, i + stride), g2 = Elements.LoadFloats(dy, i + 2 * stride), g3 = Elements.LoadFloats(dy, i + 3 * stride);
+            Vector512<float> n0 = TMean.Without(Elements.LoadFloats(x, i), hi0, lo0) * rstd0, n1 = TMean.Without(Elements.LoadFloats(x, i + stride), hi1, lo1) * rstd1;
+            Vector512<float> n2 = TMean.Without(Elements.LoadFloats(x, i + 2 * stride), hi2, lo2) * rstd2, n3 = TMean.Without(Elements.LoadFloats(x, i + 3 * stride), hi3, lo3) * rstd3;
+            if (TWanted.All || weights != null)
+                (Vector512.Load(weights + i) + ((g0 * n0 + g1 * n1) + (g2 * n2 + g3 * n3))).Store(weights + i);
+            if (TWanted.All || biases != null)
+                (Vector512.Load(biases + i) + ((g0 + g1) + (g2 + g3))).Store(biases + i);
+            if (!TWanted.All && dx == null)
+                continue;
+            Vector512<float> d0 = (g0 * w - mean0 - n0 * product0) * rstd0, d1 = (g1 * w - mean1 - n1 * product1) * rstd1;
+            Vector512<float> d2 = (g2 * w - mean2 - n2 * product2) * rstd2, d3 = (g3 * w - mean3 - n3 * product3) * rstd3;
+            if (!TWanted.All)
+                (d0, d1, d2, d3) = (Plus(d0, gradSum, i), Plus(d1, gradSum, i + stride), Plus(d2, gradSum, i + 2 * stride), Plus(d3, gradSum, i + 3 * stride));
+            stream.StoreFloats(d0, dx, i);
+            stream.StoreFloats(d1, dx, i + stride);
+            stream.StoreFloats(d2, dx, i + 2 * stride);
+            stream.StoreFloats(d3, dx, i + 3 * stride);
+        }
+    }
+
+    /// <summary>Whether all results are wanted, and no sum is to be added: then nothing is asked in the loop.</summary>
+    private interface IWanted
+    {
+        static abstract bool All { get; }
+    }
+
+    private readonly struct All : IWanted
+    {
+        static bool IWanted.All => true;
+    }
+
+    private readonly struct Some : IWanted
+    {
+        static bool IWanted.All => false;
+    }
+
+    private static void WriteTeamTail<T>(in TeamPart<T> team, FloatGroup* groups, nint start) where T : unmanaged
+    {
+        for (nint i = start; i < team.Length; i++)
+        {
+            float w = team.Weight == null ? 1 : team.Weight[i];
+            float term0 = WriteOne(in team, i, w, in groups[0], out float gradient0), term1 = WriteOne(in team, i + team.Stride, w, in groups[1], out float gradient1);
+            float term2 = WriteOne(in team, i + 2 * team.Stride, w, in groups[2], out float gradient2), term3 = WriteOne(in team, i + 3 * team.Stride, w, in groups[3], out float gradient3);
+            if (team.WeightTerms != null)
+                team.WeightTerms[i] += (term0 + term1) + (term2 + term3);
+            if (team.BiasTerms != null)
+                team.BiasTerms[i] += (gradient0 + gradient1) + (gradient2 + gradient3);
+        }
+    }
+
+    private static float WriteOne<T>(in TeamPart<T> team, nint i, float weight, in FloatGroup group, out float gradient) where T : unmanaged
+    {
+        gradient = (float)Elements.ToDouble(team.Dy[i]);
+        float normalized = ((float)Elements.ToDouble(team.X[i]) - group.Hi - group.Lo) * group.Rstd, term = gradient * normalized;
+        if (team.Dx != null)
+        {
+            float v = (gradient * weight - group.Mean - normalized * group.Product) * group.Rstd;
+            team.Dx[i] = Elements.FromDouble<T>(team.GradSum == null ? v : v + (float)Elements.ToDouble(team.GradSum[i]));
+        }
+        return term;
+    }
+
+    /// <summary>dx of neighbouring elements that share a weight.</summary>
+    private static void WriteRun<T, TMean>(T* dy, T* x, T* dx, nint n, float weight, in FloatGroup group, Streaming stream)
+        where T : unmanaged
+        where TMean : struct, IMean
+    {
+        if (n < Vector512<float>.Count)
+        {
+            var run = new TeamPart<T> { Dy = dy, X = x, Dx = dx };
+            for (nint j = 0; j < n; j++)
+                WriteOne(in run, j, weight, in group, out _);
+            return;
+        }
+        Vector512<float> hi = Vector512.Create(group.Hi), lo = Vector512.Create(group.Lo), rstd = Vector512.Create(group.Rstd), mean = Vector512.Create(group.Mean), product = Vector512.Create(group.Product);
+        Vector512<float> w = Vector512.Create(weight), last = Of(dy, x, n - 16, w, hi, lo, rstd, mean, product);
+        nint i = 0;
+        for (; i <= n - 32; i += 32)
+        {
+            Streaming.Prefetch(in *dy, i + stream.Ahead);
+            Streaming.Prefetch(in *x, i + stream.Ahead);
+            Streaming.Prefetch(in *dy, i + stream.Ahead + 16);
+            Streaming.Prefetch(in *x, i + stream.Ahead + 16);
+            stream.StoreFloats(Of(dy, x, i, w, hi, lo, rstd, mean, product), dx, i);
+            stream.StoreFloats(Of(dy, x, i + 16, w, hi, lo, rstd, mean, product), dx, i + 16);
+        }
+        if (i <= n - 16)
+        {
+            stream.StoreFloats(Of(dy, x, i, w, hi, lo, rstd, mean, product), dx, i);
+            i += 16;
+        }
+        if (i < n)
+            Elements.StoreFloats(last, dx, n - 16);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static Vector512<float> Of(T* dy, T* x, nint i, Vector512<float> w, Vector512<float> hi, Vector512<float> lo, Vector512<float> rstd, Vector512<float> mean, Vector512<float> product)
+            => (Elements.LoadFloats(dy, i) * w - mean - TMean.Without(Elements.LoadFloats(x, i), hi, lo) * rstd * product) * rstd;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> Plus<T>(Vector512<float> v, T* summand, nint i) where T : unmanaged => summand == null ? v : v + Elements.LoadFloats(summand, i);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddTo(double* sums, Vector512<float> terms)
+    {
+        (Vector512<double> lower, Vector512<double> upper) = Vector512.Widen(terms);
+        (Vector512.Load(sums) + lower).Store(sums);
+        (Vector512.Load(sums + 8) + upper).Store(sums + 8);
+    }
+}

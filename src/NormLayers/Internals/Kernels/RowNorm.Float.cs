@@ -1,0 +1,398 @@
+using System.Numerics;
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace NormLayers.Internals.Kernels;
+
+/// <summary>The forward of groups of at least 64 elements that are computed in float: floats, and 16-bit elements on their way through registers.</summary>
+/// <remarks>
+/// <para>
+/// y = ((x - hi) - lo) · rstd · weight + bias, each operation rounded by itself, where hi + lo is the mean in two parts: the offset
+/// of a group costs no digits. lo is left out where lo · rstd is at most 2^-26, which costs less than the rounding it saves.
+/// Element by element, so neither the vector width nor the place in memory can change a bit; whether lo is taken off depends on the group alone.
+/// </para>
+/// <para>
+/// Error: six roundings, less than 4 ulp at the largest of |y|, |weight|, |bias| and |weight · n|, n being the
+/// normalized value. Where 1/deviation is so large or small that products could leave float's range, the group is computed in double.
+/// </para>
+/// <para>
+/// The sums over a group that fits the first-level cache beside the next one are taken before the group in front of it is written:
+/// what folds them, a root and a division then wait for nobody.
+/// </para>
+/// </remarks>
+internal static unsafe partial class RowNorm
+{
+    /// <summary>The longest group whose sums are taken one group ahead.</summary>
+    private const nint MostAheadLength = 8192;
+
+    /// <summary>Up to here lo · rstd does not show.</summary>
+    private const double LeastLow = 1.0 / (1 << 26);
+
+    /// <summary>What a group's elements are normalized with; 1/deviation is NaN where it has to be done in double.</summary>
+    private readonly struct FloatScale
+    {
+        internal readonly double Lo, Rstd;
+        internal readonly float Hi;
+
+        internal FloatScale(double mean, double meanLow, double rstd)
+        {
+            Hi = (float)mean;
+            Lo = mean - Hi + meanLow;
+            Rstd = Elements.IsOrdinary<float>(rstd) ? rstd : double.NaN;
+        }
+
+        internal FloatScale(in GroupStatistics group)
+            : this(group.ScaledMean, group.ScaledMeanLow, group.ScaledRstd)
+        {
+        }
+
+        /// <summary>The forward's scale, from the statistics that it saved: without the lower part of the mean, where that was found afterwards.</summary>
+        internal static FloatScale OfForward(in GroupStatistics group, nint length)
+        {
+            bool inFloat = length >= Moments.LeastFloatLength && Moments.AreExactInFloat(group.ScaledMean, group.Variance);
+            return new FloatScale(group.ScaledMean, inFloat ? 0 : group.ScaledMeanLow, group.ScaledRstd);
+        }
+
+        /// <summary>Whether leaving lo out would show.</summary>
+        internal bool NeedsLo => Math.Abs(Lo) * Rstd > LeastLow;
+    }
+
+    private struct FloatApply<T, TResult>
+        where T : unmanaged
+        where TResult : unmanaged
+    {
+        internal T* X;
+        internal TResult* Y;
+        internal float* Weight, Bias;
+        internal nint Run;
+        internal Streaming Stream;
+        internal FloatScale Scale;
+
+        /// <summary>The group's statistics; set only where the scale is NaN.</summary>
+        internal GroupStatistics Exact;
+        internal bool Activated;
+
+        internal FloatApply(in ForwardWork<T, float> work, nint g)
+        {
+            nint first = work.Layout.FirstParameter(g);
+            X = work.X + g * work.Layout.Length;
+            Y = (TResult*)(work.Y + g * work.Layout.Length);
+            Weight = work.Weight == null ? null : work.Weight + first;
+            Bias = work.Bias == null ? null : work.Bias + first;
+            Run = work.Weight == null && work.Bias == null && work.Layout.Run != 1 ? work.Layout.Length : work.Layout.Run;
+            Stream = work.Stream;
+            Activated = work.Activated;
+        }
+    }
+
+    private static void ForwardFloats<T>(in ForwardWork<T, float> work, nint start, nint end) where T : unmanaged
+    {
+        if (IsPipelined(in work) && work.Layout.Statistic == RowStatistic.MeanSquare)
+            ForwardPipelined<T, Moments.AboutZero>(in work, start, end);
+        else if (IsPipelined(in work))
+            ForwardPipelined<T, Moments.AboutMean>(in work, start, end);
+        else
+            ForwardOneByOne(in work, start, end);
+        if (work.Stream.Wanted)
+            Streaming.Fence();
+    }
+
+    private static void ForwardOneByOne<T>(in ForwardWork<T, float> work, nint start, nint end) where T : unmanaged
+    {
+        nint length = work.Layout.Length;
+        bool ahead = length <= MostAheadLength && work.GroupThreads == 1;
+        FloatScale next = ScaleOf(in work, start);
+        for (nint g = start; g < end; g++)
+        {
+            var apply = new FloatApply<T, T>(in work, g) { Scale = next, Stream = ahead ? work.Stream.WithAhead(2 * work.Stream.Ahead) : work.Stream };
+            if (double.IsNaN(next.Rstd))
+                apply.Exact = StatisticsOf(in work, g);
+            if (ahead && g + 1 < end)
+                next = ScaleOf(in work, g + 1);
+            Partition.Run(length, work.GroupThreads, &Apply<T>, &apply);
+            if (!ahead && g + 1 < end)
+                next = ScaleOf(in work, g + 1);
+        }
+    }
+
+    private static FloatScale ScaleOf<T>(in ForwardWork<T, float> work, nint g) where T : unmanaged
+    {
+        T* x = work.X + g * work.Layout.Length;
+        // Nearly always, and without a structure between the sums and what waits for them.
+        if (work.GroupThreads == 1 && work.Layout.Statistic == RowStatistic.MeanSquare && Moments.TryOfFloats<T, Moments.AboutZero>(x, work.Layout.Length, out double mean, out double variance))
+            return ScaleOf(in work, g, mean, variance);
+        if (work.GroupThreads == 1 && work.Layout.Centered && Moments.TryOfFloats<T, Moments.AboutMean>(x, work.Layout.Length, out mean, out variance))
+            return ScaleOf(in work, g, mean, variance);
+        return new FloatScale(StatisticsOf(in work, g));
+    }
+
+    /// <summary>The scale of a group with these moments, if float was good enough for them.</summary>
+    private static FloatScale ScaleOf<T>(in ForwardWork<T, float> work, nint g, double mean, double variance) where T : unmanaged
+    {
+        if (!Moments.AreExactInFloat(mean, variance))
+            return new FloatScale(StatisticsOf(in work, g));
+        if (work.Statistics != null)
+            Save(in work, g, new Moments(mean, 0, variance));
+        return new FloatScale(mean, 0, 1 / Math.Sqrt(variance + work.Eps));
+    }
+
+    /// <summary>Saves a group's statistics, with a mean that is good enough for values near it, as the weight's gradient needs them.</summary>
+    private static void Save<T, TParameter>(in ForwardWork<T, TParameter> work, nint g, in Moments moments)
+        where T : unmanaged
+        where TParameter : unmanaged
+    {
+        nint length = work.Layout.Length;
+        work.Statistics[g] = new GroupStatistics(work.Layout.Centered ? moments.WithMeanOf(work.X + g * length, length, work.GroupThreads) : moments, work.Eps, zeroDeviation: work.Layout.Statistic == RowStatistic.MeanAndVarianceOrZero);
+    }
+
+    private static void Apply<T>(void* state, nint start, nint end) where T : unmanaged
+    {
+        ref readonly FloatApply<T, T> work = ref *(FloatApply<T, T>*)state;
+        if (work.Activated)
+            ApplyActivated(in work, start, end);
+        else
+            Apply(in work, start, end);
+    }
+
+    private static void Apply<T, TResult>(in FloatApply<T, TResult> work, nint start, nint end)
+        where T : unmanaged
+        where TResult : unmanaged
+    {
+        if (work.Run == 1)
+        {
+            ApplyElements(in work, start, end - start);
+            return;
+        }
+        nint p = start / work.Run, runEnd = (p + 1) * work.Run;
+        for (nint i = start; i < end; p++, runEnd += work.Run)
+        {
+            nint length = Math.Min(runEnd, end) - i;
+            float weight = work.Weight == null ? 1 : work.Weight[p], bias = work.Bias == null ? -0f : work.Bias[p];
+            if (double.IsNaN(work.Scale.Rstd))
+                ApplyInDouble(in work, i, length, p, 0);
+            else if (work.Scale.NeedsLo)
+                ApplyRun<T, TResult, MeanInTwo>(work.X + i, work.Y + i, length, weight, bias, work.Scale.Hi, (float)work.Scale.Lo, (float)work.Scale.Rstd, work.Stream);
+            else
+                ApplyRun<T, TResult, MeanInOne>(work.X + i, work.Y + i, length, weight, bias, work.Scale.Hi, (float)work.Scale.Lo, (float)work.Scale.Rstd, work.Stream);
+            i += length;
+        }
+    }
+
+    private static void ApplyElements<T, TResult>(in FloatApply<T, TResult> work, nint start, nint length)
+        where T : unmanaged
+        where TResult : unmanaged
+    {
+        T* x = work.X + start;
+        TResult* y = work.Y + start;
+        float* weight = work.Weight == null ? null : work.Weight + start, bias = work.Bias == null ? null : work.Bias + start;
+        float hi = work.Scale.Hi, lo = (float)work.Scale.Lo, rstd = (float)work.Scale.Rstd;
+        if (float.IsNaN(rstd))
+            ApplyInDouble(in work, start, length, start, 1);
+        else if (work.Scale.NeedsLo)
+            ApplyElements<T, TResult, MeanInTwo>(x, y, length, weight, bias, hi, lo, rstd, work.Stream);
+        else if (hi != 0)
+            ApplyElements<T, TResult, MeanInOne>(x, y, length, weight, bias, hi, lo, rstd, work.Stream);
+        else
+            ApplyElements<T, TResult, NoMean>(x, y, length, weight, bias, hi, lo, rstd, work.Stream);
+    }
+
+    private static void ApplyElements<T, TResult, TMean>(T* x, TResult* y, nint length, float* weight, float* bias, float hi, float lo, float rstd, Streaming stream)
+        where T : unmanaged
+        where TResult : unmanaged
+        where TMean : struct, IMean
+    {
+        if (weight == null && bias == null)
+            Apply<T, TResult, TMean, Absent, Absent>(x, y, length, weight, bias, hi, lo, rstd, stream);
+        else if (weight == null)
+            Apply<T, TResult, TMean, Absent, Each>(x, y, length, weight, bias, hi, lo, rstd, stream);
+        else if (bias == null)
+            Apply<T, TResult, TMean, Each, Absent>(x, y, length, weight, bias, hi, lo, rstd, stream);
+        else
+            Apply<T, TResult, TMean, Each, Each>(x, y, length, weight, bias, hi, lo, rstd, stream);
+    }
+
+    private static void Apply<T, TResult, TMean, TWeight, TBias>(T* x, TResult* y, nint length, float* weight, float* bias, float hi, float lo, float rstd, Streaming stream)
+        where T : unmanaged
+        where TResult : unmanaged
+        where TMean : struct, IMean
+        where TWeight : struct, IParameter
+        where TBias : struct, IParameter
+    {
+        if (length < Vector512<float>.Count)
+        {
+            ApplyFew<T, TResult, TMean, TWeight, TBias>(x, y, (int)length, weight, bias, hi, lo, rstd);
+            return;
+        }
+        Vector512<float> his = Vector512.Create(hi), los = Vector512.Create(lo), rstds = Vector512.Create(rstd);
+        // The last vector may overlap the one before it, and in place its elements are needed as they were.
+        nint end = length - Vector512<float>.Count, i = 0;
+        Vector512<float> last = Of(x, end, weight, bias, his, los, rstds);
+        if (stream.Wanted)
+        {
+            i = Streaming.Head(ref *y, length);
+            if (i > 0)
+                Elements.StoreFloats(Of(x, 0, weight, bias, his, los, rstds), y, 0);
+        }
+        for (; i <= length - 64; i += 64)
+        {
+            Streaming.Prefetch(in *x, i + stream.Ahead);
+            Streaming.Prefetch(in *x, i + stream.Ahead + 16);
+            Streaming.Prefetch(in *x, i + stream.Ahead + 32);
+            Streaming.Prefetch(in *x, i + stream.Ahead + 48);
+            stream.StoreFloats(Of(x, i, weight, bias, his, los, rstds), y, i);
+            stream.StoreFloats(Of(x, i + 16, weight, bias, his, los, rstds), y, i + 16);
+            stream.StoreFloats(Of(x, i + 32, weight, bias, his, los, rstds), y, i + 32);
+            stream.StoreFloats(Of(x, i + 48, weight, bias, his, los, rstds), y, i + 48);
+        }
+        for (; i <= end; i += Vector512<float>.Count)
+            stream.StoreFloats(Of(x, i, weight, bias, his, los, rstds), y, i);
+        if (i < length)
+            Elements.StoreFloats(last, y, end);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static Vector512<float> Of(T* x, nint i, float* weight, float* bias, Vector512<float> his, Vector512<float> los, Vector512<float> rstds)
+            => TBias.Plus(TWeight.Times(TMean.Without(Elements.LoadFloats(x, i), his, los) * rstds, weight, i), bias, i);
+    }
+
+    /// <summary>Fewer than 16 elements, the end of what a thread was given: copied to where a vector may be loaded.</summary>
+    [SkipLocalsInit]
+    private static void ApplyFew<T, TResult, TMean, TWeight, TBias>(T* x, TResult* y, int length, float* weight, float* bias, float hi, float lo, float rstd)
+        where T : unmanaged
+        where TResult : unmanaged
+        where TMean : struct, IMean
+        where TWeight : struct, IParameter
+        where TBias : struct, IParameter
+    {
+        T* xs = stackalloc T[16];
+        TResult* ys = stackalloc TResult[16];
+        float* weights = stackalloc float[16], biases = stackalloc float[16];
+        new Span<T>(x, length).CopyTo(new Span<T>(xs, 16));
+        if (weight != null)
+            new Span<float>(weight, length).CopyTo(new Span<float>(weights, 16));
+        if (bias != null)
+            new Span<float>(bias, length).CopyTo(new Span<float>(biases, 16));
+        Apply<T, TResult, TMean, TWeight, TBias>(xs, ys, 16, weights, biases, hi, lo, rstd, default);
+        new Span<TResult>(ys, length).CopyTo(new Span<TResult>(y, length));
+    }
+
+    /// <summary>The same operations with one weight and one bias for the run.</summary>
+    private static void ApplyRun<T, TResult, TMean>(T* x, TResult* y, nint length, float weight, float bias, float hi, float lo, float rstd, Streaming stream)
+        where T : unmanaged
+        where TResult : unmanaged
+        where TMean : struct, IMean
+    {
+        if (length < Vector512<float>.Count)
+        {
+            ApplyFewOfRun<T, TResult, TMean>(x, y, (int)length, weight, bias, hi, lo, rstd);
+            return;
+        }
+        Vector512<float> his = Vector512.Create(hi), los = Vector512.Create(lo), rstds = Vector512.Create(rstd), weights = Vector512.Create(weight), biases = Vector512.Create(bias);
+        nint end = length - Vector512<float>.Count, i = 0;
+        Vector512<float> last = Of(x, end, weights, biases, his, los, rstds);
+        if (stream.Wanted)
+        {
+            i = Streaming.Head(ref *y, length);
+            if (i > 0)
+                Elements.StoreFloats(Of(x, 0, weights, biases, his, los, rstds), y, 0);
+        }
+        for (; i <= length - 64; i += 64)
+        {
+            Streaming.Prefetch(in *x, i + stream.Ahead);
+            Streaming.Prefetch(in *x, i + stream.Ahead + 16);
+            Streaming.Prefetch(in *x, i + stream.Ahead + 32);
+            Streaming.Prefetch(in *x, i + stream.Ahead + 48);
+            stream.StoreFloats(Of(x, i, weights, biases, his, los, rstds), y, i);
+            stream.StoreFloats(Of(x, i + 16, weights, biases, his, los, rstds), y, i + 16);
+            stream.StoreFloats(Of(x, i + 32, weights, biases, his, los, rstds), y, i + 32);
+            stream.StoreFloats(Of(x, i + 48, weights, biases, his, los, rstds), y, i + 48);
+        }
+        for (; i <= end; i += Vector512<float>.Count)
+            stream.StoreFloats(Of(x, i, weights, biases, his, los, rstds), y, i);
+        if (i < length)
+            Elements.StoreFloats(last, y, end);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static Vector512<float> Of(T* x, nint i, Vector512<float> weights, Vector512<float> biases, Vector512<float> his, Vector512<float> los, Vector512<float> rstds)
+            => TMean.Without(Elements.LoadFloats(x, i), his, los) * rstds * weights + biases;
+    }
+
+    [SkipLocalsInit]
+    private static void ApplyFewOfRun<T, TResult, TMean>(T* x, TResult* y, int length, float weight, float bias, float hi, float lo, float rstd)
+        where T : unmanaged
+        where TResult : unmanaged
+        where TMean : struct, IMean
+    {
+        T* xs = stackalloc T[16];
+        TResult* ys = stackalloc TResult[16];
+        new Span<T>(x, length).CopyTo(new Span<T>(xs, 16));
+        ApplyRun<T, TResult, TMean>(xs, ys, 16, weight, bias, hi, lo, rstd, default);
+        new Span<TResult>(ys, length).CopyTo(new Span<TResult>(y, length));
+    }
+
+    /// <summary>The same formula in double on scaled values, for groups at the ends of float's range and for NaN.</summary>
+    private static void ApplyInDouble<T, TResult>(in FloatApply<T, TResult> work, nint start, nint length, nint parameter, nint parameterStride)
+        where T : unmanaged
+        where TResult : unmanaged
+    {
+        for (nint i = 0; i < length; i++)
+        {
+            double v = work.Exact.Normalize(Elements.ToDouble(work.X[start + i]));
+            if (work.Weight != null)
+                v *= work.Weight[parameter + i * parameterStride];
+            if (work.Bias != null)
+                v += work.Bias[parameter + i * parameterStride];
+            // One NaN for all machines: its sign, and whose payload an operation passes on, is up to the processor.
+            work.Y[start + i] = Elements.FromDouble<TResult>(double.IsNaN(v) ? double.NaN : v);
+        }
+    }
+
+    /// <summary>What is taken off an element: nothing, the mean's upper part, or both parts.</summary>
+    private interface IMean
+    {
+        static abstract Vector512<float> Without(Vector512<float> x, Vector512<float> hi, Vector512<float> lo);
+    }
+
+    private readonly struct NoMean : IMean
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Without(Vector512<float> x, Vector512<float> hi, Vector512<float> lo) => x;
+    }
+
+    private readonly struct MeanInOne : IMean
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Without(Vector512<float> x, Vector512<float> hi, Vector512<float> lo) => x - hi;
+    }
+
+    private readonly struct MeanInTwo : IMean
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Without(Vector512<float> x, Vector512<float> hi, Vector512<float> lo) => x - hi - lo;
+    }
+
+    /// <summary>A weight or a bias: none, or one for each element.</summary>
+    private interface IParameter
+    {
+        static abstract Vector512<float> Times(Vector512<float> v, float* parameter, nint i);
+
+        static abstract Vector512<float> Plus(Vector512<float> v, float* parameter, nint i);
+    }
+
+    private readonly struct Absent : IParameter
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Times(Vector512<float> v, float* parameter, nint i) => v;
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Plus(Vector512<float> v, float* parameter, nint i) => v;
+    }
+
+    private readonly struct Each : IParameter
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Times(Vector512<float> v, float* parameter, nint i) => v * Vector512.Load(parameter + i);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Plus(Vector512<float> v, float* parameter, nint i) => v + Vector512.Load(parameter + i);
+    }
+}

@@ -1,0 +1,231 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace NormLayers.Internals.Kernels;
+
+/// <summary>The forward of groups with a weight for each element, the sums of one group taken while another is written.</summary>
+/// <remarks>
+/// Memory is read and written at an even pace, arithmetic and stores overlap, and what follows a group's sums (a fold, a root, two divisions) has the
+/// time of a whole group to be done. The sums are those of Moments.Float.cs and the results those of RowNorm.Float.cs, operation by operation.
+/// </remarks>
+internal static unsafe partial class RowNorm
+{
+    /// <summary>How many groups the sums are ahead: with one, the loop would begin by waiting for the last sums.</summary>
+    private const nint Lag = 2;
+
+    /// <summary>How many elements before they are summed lines are asked for: processors stop reading ahead at the end of a page.</summary>
+    private const nint PrefetchDistance = 2048;
+
+    /// <summary>Longer groups would not be in the second-level cache any more when it is their turn to be written.</summary>
+    private const nint MostPipelinedLength = 1536;
+
+    /// <summary>Up to so many parameters, and for so many groups, they are copied to where lines begin.</summary>
+    private const int MostAlignedLength = 2048, LeastAlignedGroups = 8;
+
+    private static bool IsPipelined<T>(in ForwardWork<T, float> work) where T : unmanaged
+        => work.Layout.Run == 1 && work.Layout.Length <= MostPipelinedLength && work.GroupThreads == 1 && !work.Activated && work.Layout.Statistic != RowStatistic.Given;
+
+    private static void ForwardPipelined<T, TCenter>(in ForwardWork<T, float> work, nint start, nint end)
+        where T : unmanaged
+        where TCenter : struct, Moments.ICenter
+    {
+        if (work.Weight != null && work.Bias != null)
+            ForwardPipelined<T, TCenter, Each, Each>(in work, start, end);
+        else if (work.Weight != null)
+            ForwardPipelined<T, TCenter, Each, Absent>(in work, start, end);
+        else if (work.Bias != null)
+            ForwardPipelined<T, TCenter, Absent, Each>(in work, start, end);
+        else
+            ForwardPipelined<T, TCenter, Absent, Absent>(in work, start, end);
+    }
+
+    [SkipLocalsInit]
+    private static void ForwardPipelined<T, TCenter, TWeight, TBias>(in ForwardWork<T, float> groups, nint start, nint end)
+        where T : unmanaged
+        where TCenter : struct, Moments.ICenter
+        where TWeight : struct, IParameter
+        where TBias : struct, IParameter
+    {
+        ForwardWork<T, float> work = groups;
+        // A load across the boundary of two lines costs two; the parameters are loaded with every group.
+        float* parameters = stackalloc float[2 * MostAlignedLength + 16];
+        if (work.Layout.Parameters <= MostAlignedLength && end - start >= LeastAlignedGroups)
+        {
+            parameters = (float*)(((nint)parameters + 63) & ~63);
+            work.Weight = Copy(work.Weight, parameters, work.Layout.Parameters);
+            work.Bias = Copy(work.Bias, parameters + MostAlignedLength, work.Layout.Parameters);
+        }
+        nint length = work.Layout.Length, blocks = Moments.FloatBlocks(length);
+        Streaming stream = work.Stream;
+        FloatScale scale = ScaleOf(in work, start), next = start + 1 < end ? ScaleOf(in work, start + 1) : default;
+        PendingSums<T, TCenter> pending = default;
+        for (nint g = start; g < end; g++, scale = next)
+        {
+            if (g + Lag >= end || double.IsNaN(scale.Rstd))
+            {
+                if (g > start && g + 1 < end)
+                    next = pending.ScaleOf(in work, g + 1);
+                pending.X = null;
+                var apply = new FloatApply<T, T>(in work, g) { Scale = scale };
+                if (double.IsNaN(scale.Rstd))
+                    apply.Exact = StatisticsOf(in work, g);
+                Apply(in apply, 0, length);
+                continue;
+            }
+            T* x = work.X + g * length, y = work.Y + g * length, ahead = x + Lag * length;
+            nint first = work.Layout.FirstParameter(g), from = 0;
+            float* weight = work.Weight + first, bias = work.Bias + first;
+            float hi = scale.Hi, lo = (float)scale.Lo, rstd = (float)scale.Rstd;
+            bool needsLo = scale.NeedsLo;
+            for (nint block = 0; block < blocks; block++)
+            {
+                nint n = Moments.FloatBlockEnd(block, length) - from;
+                float center = TCenter.IsMean ? Moments.CenterOf(ahead + from, n) : 0;
+                double squares = needsLo
+                    ? ApplyAndSum<T, TCenter, MeanInTwo, TWeight, TBias>(x + from, y + from, n, weight + from, bias + from, hi, lo, rstd, stream, ahead + from, center, out double sum)
+                    : TCenter.IsMean
+                        ? ApplyAndSum<T, TCenter, MeanInOne, TWeight, TBias>(x + from, y + from, n, weight + from, bias + from, hi, lo, rstd, stream, ahead + from, center, out sum)
+                        : ApplyAndSum<T, TCenter, NoMean, TWeight, TBias>(x + from, y + from, n, weight + from, bias + from, hi, lo, rstd, stream, ahead + from, center, out sum);
+                // What the sums of a loop mean is worked out behind the next one, when their folds have long been done.
+                if (block > 0)
+                    pending.Merge();
+                else if (g > start)
+                    next = pending.ScaleOf(in work, g + 1);
+                pending.Set(ahead + from, from, n, center, sum, squares);
+                from += n;
+            }
+        }
+    }
+
+    private static float* Copy(float* source, float* destination, nint length)
+    {
+        if (source == null)
+            return null;
+        new Span<float>(source, (int)length).CopyTo(new Span<float>(destination, (int)length));
+        return destination;
+    }
+
+    /// <summary>The sums over a block, and the moments of its group's blocks before it.</summary>
+    private struct PendingSums<T, TCenter>
+        where T : unmanaged
+        where TCenter : struct, Moments.ICenter
+    {
+        internal T* X;
+        private nint start, length;
+        private float center;
+        private double sum, squares, mean, deviations;
+
+        internal void Set(T* x, nint start, nint length, float center, double sum, double squares)
+        {
+            X = x;
+            this.start = start;
+            this.length = length;
+            this.center = center;
+            this.sum = sum;
+            this.squares = squares;
+        }
+
+        internal void Merge()
+        {
+            double blockSquares = squares, blockMean = Moments.MeanOfBlock<T, TCenter>(X, length, center, sum, ref blockSquares);
+            if (start == 0)
+                (mean, deviations) = (blockMean, blockSquares);
+            else
+                Moments.MergeFloats(ref mean, ref deviations, start, blockMean, blockSquares, length);
+        }
+
+        /// <summary>The scale of the group whose last block this is; where there is none, from its elements.</summary>
+        internal FloatScale ScaleOf(in ForwardWork<T, float> work, nint g)
+        {
+            if (X == null)
+                return RowNorm.ScaleOf(in work, g);
+            Merge();
+            return RowNorm.ScaleOf(in work, g, mean, deviations / work.Layout.Length);
+        }
+    }
+
+    private static double ApplyAndSum<T, TCenter, TMean, TWeight, TBias>(T* x, T* y, nint n, float* weight, float* bias, float hi, float lo, float rstd, Streaming stream, T* next, float center, out double sum)
+        where T : unmanaged
+        where TCenter : struct, Moments.ICenter
+        where TMean : struct, IMean
+        where TWeight : struct, IParameter
+        where TBias : struct, IParameter
+    {
+        Vector512<float> his = Vector512.Create(hi), los = Vector512.Create(lo), rstds = Vector512.Create(rstd);
+        Vector512<float> from = Vector512.Create(center), s0 = default, s1 = default, s2 = default, s3 = default;
+        if ((n & 15) != 0)
+            s0 = Moments.TailAbout(next, n, from);
+        Vector512<float> q0 = s0 * s0, q1 = default, q2 = default, q3 = default;
+        Vector512<float> last = Of(x, n - 16, weight, bias, his, los, rstds);
+        // Results are written from the first whole line on if they are streamed, sums taken from the first element.
+        nint head = 0, i = 0;
+        if (stream.Wanted)
+        {
+            head = Streaming.Head(ref *y, n);
+            if (head > 0)
+                Elements.StoreFloats(Of(x, 0, weight, bias, his, los, rstds), y, 0);
+        }
+        for (; i <= n - 64 - head; i += 64)
+        {
+            Streaming.Prefetch(in *next, i + PrefetchDistance);
+            Streaming.Prefetch(in *next, i + PrefetchDistance + 16);
+            Streaming.Prefetch(in *next, i + PrefetchDistance + 32);
+            Streaming.Prefetch(in *next, i + PrefetchDistance + 48);
+            Vector512<float> d0 = Elements.LoadFloats(next, i), d1 = Elements.LoadFloats(next, i + 16), d2 = Elements.LoadFloats(next, i + 32), d3 = Elements.LoadFloats(next, i + 48);
+            if (TCenter.IsMean)
+            {
+                (d0, d1, d2, d3) = (d0 - from, d1 - from, d2 - from, d3 - from);
+                s0 += d0;
+                s1 += d1;
+                s2 += d2;
+                s3 += d3;
+            }
+            q0 += d0 * d0;
+            q1 += d1 * d1;
+            q2 += d2 * d2;
+            q3 += d3 * d3;
+            stream.StoreFloats(Of(x, i + head, weight, bias, his, los, rstds), y, i + head);
+            stream.StoreFloats(Of(x, i + head + 16, weight, bias, his, los, rstds), y, i + head + 16);
+            stream.StoreFloats(Of(x, i + head + 32, weight, bias, his, los, rstds), y, i + head + 32);
+            stream.StoreFloats(Of(x, i + head + 48, weight, bias, his, los, rstds), y, i + head + 48);
+        }
+        nint written = i + head;
+        if (i <= n - 64)
+        {
+            Vector512<float> d0 = Elements.LoadFloats(next, i), d1 = Elements.LoadFloats(next, i + 16), d2 = Elements.LoadFloats(next, i + 32), d3 = Elements.LoadFloats(next, i + 48);
+            if (TCenter.IsMean)
+            {
+                (d0, d1, d2, d3) = (d0 - from, d1 - from, d2 - from, d3 - from);
+                s0 += d0;
+                s1 += d1;
+                s2 += d2;
+                s3 += d3;
+            }
+            q0 += d0 * d0;
+            q1 += d1 * d1;
+            q2 += d2 * d2;
+            q3 += d3 * d3;
+            i += 64;
+        }
+        for (; i <= n - 16; i += 16)
+        {
+            Vector512<float> d0 = Elements.LoadFloats(next, i);
+            if (TCenter.IsMean)
+            {
+                d0 -= from;
+                s0 += d0;
+            }
+            q0 += d0 * d0;
+        }
+        for (; written <= n - 16; written += 16)
+            stream.StoreFloats(Of(x, written, weight, bias, his, los, rstds), y, written);
+        if (written < n)
+            Elements.StoreFloats(last, y, n - 16);
+        sum = Moments.Fold((s0 + s1) + (s2 + s3));
+        return Moments.Fold((q0 + q1) + (q2 + q3));
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static Vector512<float> Of(T* x, nint i, float* weight, float* bias, Vector512<float> his, Vector512<float> los, Vector512<float> rstds)
+            => TBias.Plus(TWeight.Times(TMean.Without(Elements.LoadFloats(x, i), his, los) * rstds, weight, i), bias, i);
+    }
+}
