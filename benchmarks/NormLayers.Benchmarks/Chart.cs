@@ -9,7 +9,7 @@ namespace NormLayers.Benchmarks;
 /// </summary>
 internal sealed class Chart
 {
-    private const int ColumnWidth = 440, Top = 74, Margin = 14, Labels = 156, Values = 42, Head = 24, Line = 23, Bar = 9, Gap = 10;
+    private const int ColumnWidth = 440, Top = 74, Margin = 14, Labels = 156, Values = 52, Head = 24, Line = 23, Bar = 9, Gap = 10;
     private const double Longest = 5, Scale = (ColumnWidth - Margin - Labels - Values) / Longest;
 
     private readonly StringBuilder svg = new();
@@ -91,16 +91,20 @@ internal sealed class Chart
         Add($"<text x=\"{zero - 6}\" y=\"{y + 15}\" text-anchor=\"end\">{Label(ours)}</text>");
         double? limit = goals.CaseOf(ours) is { } benchmark ? goals.ToCopy(benchmark).Limit : null;
         foreach (Comparison comparison in passes)
-        {
-            int top = y + (comparison.Ours.Pass == Result.ForwardPass ? 2 : 3 + Bar);
-            double length = Math.Min(comparison.ToCopy, Longest) * Scale;
-            Add($"<rect x=\"{zero}\" y=\"{top}\" width=\"{length:F1}\" height=\"{Bar}\" rx=\"1\" fill=\"{Color(comparison.Ours.Pass)}\"/>");
-            // A bar longer than the chart is cut; its number says how long it is.
-            Add($"<text x=\"{zero + length + 3:F1}\" y=\"{top + 8}\" font-size=\"9.5\"{(comparison.ToCopy > limit ? " fill=\"#cf222e\"" : "")}>{comparison.ToCopy:F2}{(comparison.ToCopy > Longest ? " →" : "")}</text>");
-        }
+            Add($"<rect x=\"{zero}\" y=\"{y + TopOf(comparison)}\" width=\"{LengthOf(comparison):F1}\" height=\"{Bar}\" rx=\"1\" fill=\"{Color(comparison.Ours.Pass)}\"/>");
         if (limit is { } goal)
             Add($"<line x1=\"{zero + goal * Scale:F1}\" y1=\"{y + 1}\" x2=\"{zero + goal * Scale:F1}\" y2=\"{y + Line - 1}\" stroke=\"#1a7f37\" stroke-width=\"2\"/>");
+        foreach (Comparison comparison in passes)
+        {
+            // A bar longer than the chart is cut; its number says how long it is.
+            string text = string.Create(CultureInfo.InvariantCulture, $"{comparison.ToCopy:F2}{(comparison.ToCopy > Longest ? " →" : "")}");
+            Add($"<text x=\"{zero + LengthOf(comparison) + 3:F1}\" y=\"{y + TopOf(comparison) + 8}\" font-size=\"9.5\" stroke=\"#fff\" stroke-width=\"2\" paint-order=\"stroke\"{(comparison.ToCopy > limit ? " fill=\"#cf222e\"" : "")}>{text}</text>");
+        }
     }
+
+    private static int TopOf(Comparison comparison) => comparison.Ours.Pass == Result.ForwardPass ? 2 : 3 + Bar;
+
+    private static double LengthOf(Comparison comparison) => Math.Min(comparison.ToCopy, Longest) * Scale;
 
     /// <summary>The shape, then what is cut or counted, then the element type: "1×320×64×64 g32 bf16".</summary>
     private static string Label(Result result)
