@@ -46,7 +46,7 @@ root.SetAction(parsed =>
     }
     if (parsed.GetValue(scaling))
     {
-        List<Scaling> runs = [.. parsed.GetValue(threads)!.Select(count => new Scaling(parsed.GetValue(seconds), count))];
+        List<Scaling> runs = [.. parsed.GetValue(threads)!.Select(count => new Scaling(parsed.GetValue(seconds), count, parsed.GetValue(filter)!))];
         int wrong = runs.Count(run => !run.Print());
         if (parsed.GetValue(tsv) is { } tsvFile)
             Result.Append(tsvFile.FullName, runs.SelectMany(run => run.Results).SelectMany(result => result.Results));

@@ -3,7 +3,8 @@ namespace NormLayers.Benchmarks;
 /// <summary>Whether the time grows with the elements and with nothing else: nanoseconds an element over sizes, row lengths and groups.</summary>
 /// <param name="seconds">How long to measure each of ours and the copies.</param>
 /// <param name="threads">The threads that all of them use.</param>
-internal sealed class Scaling(double seconds, int threads)
+/// <param name="filter">Only cases whose operator and name contain this.</param>
+internal sealed class Scaling(double seconds, int threads, string filter)
 {
     private const nint RowLength = 1024, LargestSize = 1_000_000_000, Cut = 10_000_000;
     private const int MostGroups = 512;
@@ -47,6 +48,8 @@ internal sealed class Scaling(double seconds, int threads)
 
     private bool Print(BenchmarkCase benchmark)
     {
+        if (!benchmark.ToString().Contains(filter, StringComparison.OrdinalIgnoreCase))
+            return true;
         // x, dy, one for y or dx, and a y that is made with the statistics; the reference's are small beside them.
         long needed = 4 * benchmark.TensorBytes, free = FreeMemory();
         if (needed > free)
