@@ -29,9 +29,13 @@ internal static class Report
     public static void WriteSummary(string path, IReadOnlyList<Comparison> comparisons, Goals goals)
     {
         using var file = new StreamWriter(path);
-        file.WriteLine("## Goals\n\n| goal | met | missed in |\n|---|---:|---|");
-        foreach (IGrouping<string, Goal> goal in goals.Of(comparisons).GroupBy(goal => goal.Name))
-            file.WriteLine($"| {goal.Key} | {goal.Count(one => one.IsMet)} of {goal.Count()} | {string.Join("; ", Missed(goal).Select(missed => $"{missed.Case}: {missed.Actual:F2}"))} |");
+        List<IGrouping<string, Goal>> byName = [.. goals.Of(comparisons).GroupBy(goal => goal.Name)];
+        file.WriteLine("## Goals\n\n| goal | met |\n|---|---:|");
+        foreach (IGrouping<string, Goal> goal in byName)
+            file.WriteLine($"| {goal.Key} | {goal.Count(one => one.IsMet)} of {goal.Count()} |");
+        file.WriteLine("\n### Missed\n\n| goal | case | measured |\n|---|---|---:|");
+        foreach (Goal missed in byName.SelectMany(Missed))
+            file.WriteLine($"| {missed.Name} | {missed.Case} | {missed.Actual:F2} |");
         foreach (IGrouping<string, Comparison> op in comparisons.GroupBy(comparison => comparison.Ours.Op))
         {
             bool peers = op.Any(comparison => comparison.BestPeer is not null);
