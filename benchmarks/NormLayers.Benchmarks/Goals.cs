@@ -38,7 +38,7 @@ internal sealed class Goals(long lastLevelCache)
         return isShort ? ("in cache, rows under 64 elements: at most 5 × the copy", 5) : ("in cache: at most 3 × the copy", 3);
     }
 
-    /// <summary>Each goal of each case that is in the case list, in the order of their names.</summary>
+    /// <summary>The goals of each case that is in the case list, and that of the mean.</summary>
     public List<Goal> Of(IReadOnlyList<Comparison> comparisons)
     {
         List<Goal> goals = [];

@@ -34,6 +34,8 @@ internal sealed record Peer(string Name, string Script, params string[] Files)
     /// <summary>Runs the peer's program on one case and returns what it measured: both passes, where it has them, in each of its variants.</summary>
     public List<Result> Measure(BenchmarkCase benchmark, int threads, double seconds)
     {
+        if (benchmark.Dtype is not (BenchmarkCase.Float or BenchmarkCase.BFloat))
+            return [];
         var start = new ProcessStartInfo(Path.Combine(Repository.Peers, Script), [threads.ToString(CultureInfo.InvariantCulture), benchmark.Op, benchmark.Name])
         {
             RedirectStandardOutput = true,

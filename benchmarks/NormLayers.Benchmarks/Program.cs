@@ -49,7 +49,7 @@ root.SetAction(parsed =>
         List<Scaling> runs = [.. parsed.GetValue(threads)!.Select(count => new Scaling(parsed.GetValue(seconds), count, parsed.GetValue(filter)!))];
         int wrong = runs.Count(run => !run.Print());
         if (parsed.GetValue(tsv) is { } tsvFile)
-            Result.Append(tsvFile.FullName, runs.SelectMany(run => run.Results).SelectMany(result => result.Results));
+            Result.Append(tsvFile.FullName, runs.SelectMany(run => run.Results).SelectMany(result => result.Times.Results));
         if (parsed.GetValue(summary) is { } scalingFile)
             Scaling.WriteSummary(scalingFile.FullName, runs.SelectMany(run => run.Results));
         return wrong == 0 ? 0 : 1;

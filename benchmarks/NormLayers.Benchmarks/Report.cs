@@ -39,7 +39,7 @@ internal static class Report
         foreach (IGrouping<string, Comparison> op in comparisons.GroupBy(comparison => comparison.Ours.Op))
         {
             bool peers = op.Any(comparison => comparison.BestPeer is not null);
-            file.WriteLine($"\n## {op.Key}\n\n| case | elements | pass | threads | ours µs | copy µs | ours/copy | goal |{(peers ? " best peer | its µs | peer/ours |" : "")}");
+            file.WriteLine($"\n## {op.Key}\n\n| case | type | pass | threads | ours µs | copy µs | ours/copy | goal |{(peers ? " best peer | its µs | peer/ours |" : "")}");
             file.WriteLine($"|---|---|---|---:|---:|---:|---:|---:|{(peers ? "---|---:|---:|" : "")}");
             foreach (Comparison comparison in op)
                 file.WriteLine(Line(comparison, goals, peers));

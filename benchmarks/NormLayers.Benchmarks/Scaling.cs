@@ -12,9 +12,9 @@ internal sealed class Scaling(double seconds, int threads, string filter)
     /// <summary>Above this nothing is left in any cache when a buffer comes up again: one set of buffers is enough.</summary>
     private const long SurelyCold = 256_000_000;
 
-    private readonly List<Comparison> results = [];
+    private readonly List<(BenchmarkCase Case, Comparison Times)> results = [];
 
-    public IReadOnlyList<Comparison> Results => results;
+    public IReadOnlyList<(BenchmarkCase Case, Comparison Times)> Results => results;
 
     /// <summary>Measures and prints the three tables; false if a result was wrong.</summary>
     public bool Print()
@@ -31,17 +31,19 @@ internal sealed class Scaling(double seconds, int threads, string filter)
     }
 
     /// <summary>The results of one or several runs as Markdown.</summary>
-    public static void WriteSummary(string path, IEnumerable<Comparison> results)
+    public static void WriteSummary(string path, IEnumerable<(BenchmarkCase Case, Comparison Times)> results)
     {
         using var file = new StreamWriter(path);
         file.WriteLine("| case | threads | elements | fwd ns | copy ns | ratio | bwd ns | copy ns | ratio |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|");
-        foreach (IGrouping<(string Op, string Case, int Threads), Comparison> passes in results.GroupBy(result => (result.Ours.Op, result.Ours.Case, result.Ours.Threads)))
+        foreach (IGrouping<(BenchmarkCase Case, int Threads), (BenchmarkCase, Comparison Times)> passes in results.GroupBy(result => (result.Case, result.Times.Ours.Threads)))
         {
-            double elements = passes.Key.Case.Split('_')[0].Split('x').Aggregate(1.0, (product, length) => product * double.Parse(length, System.Globalization.CultureInfo.InvariantCulture));
-            string columns = string.Concat(passes.Select(result => $" {result.Ours.Microseconds * 1e3 / elements:F3} | {result.Copy.Microseconds * 1e3 / elements:F3} | {result.ToCopy:F2} |"));
-            file.WriteLine($"| {passes.Key.Op} {passes.Key.Case} | {passes.Key.Threads} | {elements:F0} |{columns}");
+            BenchmarkCase benchmark = passes.Key.Case;
+            string columns = string.Concat(passes.Select(pass => $" {Nanoseconds(pass.Times.Ours, benchmark):F3} | {Nanoseconds(pass.Times.Copy, benchmark):F3} | {pass.Times.ToCopy:F2} |"));
+            file.WriteLine($"| {benchmark} | {passes.Key.Threads} | {benchmark.Elements} |{columns}");
         }
     }
+
+    private static double Nanoseconds(Result result, BenchmarkCase benchmark) => result.Microseconds * 1e3 / benchmark.Elements;
 
     private static BenchmarkCase LayerNorm(nint rows, nint length)
         => new("LayerNorm", $"{rows}x{length}_n{length}", [rows, length], $"{length}", BenchmarkCase.Float);
@@ -76,9 +78,9 @@ internal sealed class Scaling(double seconds, int threads, string filter)
         {
             var timer = new CaseTimer(operation, pass, team);
             timer.Run(seconds);
-            Comparison result = timer.Compare(benchmark, pass, threads, []);
-            results.Add(result);
-            Console.Write($" {result.Ours.Microseconds * 1e3 / benchmark.Elements,8:F3} {result.Copy.Microseconds * 1e3 / benchmark.Elements,8:F3}");
+            Comparison times = timer.Compare(benchmark, pass, threads, []);
+            results.Add((benchmark, times));
+            Console.Write($" {Nanoseconds(times.Ours, benchmark),8:F3} {Nanoseconds(times.Copy, benchmark),8:F3}");
         }
         Console.WriteLine();
         return true;
