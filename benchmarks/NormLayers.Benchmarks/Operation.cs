@@ -1,217 +1,191 @@
-using System.Globalization;
 using System.Numerics.Tensors;
 
 namespace NormLayers.Benchmarks;
 
-/// <summary>A case as calls of the library: its forward and its backward with all gradients.</summary>
-internal abstract unsafe class Operation(BenchmarkCase benchmark, NormLayer<float> layer)
+/// <summary>A case as calls of the library, on operands of its own: its forward and its backward with all gradients.</summary>
+internal abstract class Operation(BenchmarkCase benchmark) : IDisposable
 {
+    private const long LargestHot = 20_000_000, Rotation = 256_000_000;
+
     public BenchmarkCase Case { get; } = benchmark;
-
-    public NormLayer<float> Layer { get; } = layer;
-
-    /// <summary>The groups whose statistics the backward needs.</summary>
-    public virtual nint Groups => 0;
-
-    /// <summary>Null for an operator that the library does not have yet.</summary>
-    public static Operation? For(BenchmarkCase benchmark) => benchmark.Op switch
-    {
-        "LayerNorm" => LayerNormOperation.Create(benchmark),
-        "GroupNorm" => new GroupNormOperation(benchmark, nint.Parse(benchmark.Parameter, CultureInfo.InvariantCulture)),
-        "GroupNormNHWC" => new GroupNormOperation(benchmark, nint.Parse(benchmark.Parameter, CultureInfo.InvariantCulture), channelsLast: true),
-        "BatchNorm" => new BatchNormOperation(benchmark, training: true, channelsLast: false),
-        "BatchNormNHWC" => new BatchNormOperation(benchmark, training: true, channelsLast: true),
-        "BatchNormEval" => new BatchNormOperation(benchmark, training: false, channelsLast: false),
-        "BatchNormEvalNHWC" => new BatchNormOperation(benchmark, training: false, channelsLast: true),
-        "LayerNormC" => new ChannelNormOperation(benchmark),
-        "LRN" => new WindowOperation(benchmark, benchmark.Numbers()),
-        _ => null,
-    };
-
-    /// <summary>The strides of all tensors of the input's shape; empty for row-major ones.</summary>
-    public virtual nint[] Strides => [];
 
     /// <summary>The threads that forward and backward may use.</summary>
     public int Threads { get; set; } = 1;
 
-    public void Forward(BufferSet set, int repeats)
+    /// <summary>How many sets of operands the calls take turns on. All hold the same values: the time does not depend on them.</summary>
+    public abstract int Sets { get; }
+
+    /// <summary>The peers' rule: up to 20 MB of x and y one hot set of operands, above as many in turn as make 256 MB, at least three.</summary>
+    public int SetsToRotate
     {
-        var x = new ReadOnlyTensorSpan<float>(set.X, Case.Elements, Case.Dims, Strides);
-        var y = new TensorSpan<float>(set.Y, Case.Elements, Case.Dims, Strides);
+        get
+        {
+            long bytes = Case.Bytes(Pass.Forward);
+            return bytes <= LargestHot ? 1 : (int)Math.Max(3, (Rotation + bytes - 1) / bytes);
+        }
+    }
+
+    /// <summary>Adds sets up to a number of them.</summary>
+    public abstract void Grow(int sets);
+
+    /// <summary>Saves what the backward needs of each set.</summary>
+    public abstract void Prepare();
+
+    public abstract void Call(Pass pass, int set, int repeats);
+
+    /// <summary>Computes a pass on the first set and returns its worst element.</summary>
+    public abstract Deviation Check(Pass pass);
+
+    /// <summary>The memory of a set.</summary>
+    public abstract Streams Streams(int set);
+
+    public abstract void Dispose();
+}
+
+/// <summary>A case of a layer whose parameters have a type that goes with the tensors'.</summary>
+internal abstract unsafe class Operation<T, TParameter> : Operation
+    where T : unmanaged
+    where TParameter : unmanaged
+{
+    private readonly List<OperandSet<T>> sets = [];
+
+    protected Operation(BenchmarkCase benchmark, NormLayer<TParameter> layer, Geometry geometry)
+        : base(benchmark)
+    {
+        (Layer, Geometry) = (layer, geometry);
+        foreach (Parameter<TParameter> parameter in layer.Parameters)
+        {
+            if (parameter.Name == "weight")
+                RandomValues.Fill(parameter.Value, 7, 1, 0.1f);
+            else
+                RandomValues.Fill(parameter.Value, 8, 0, 1);
+        }
+        Grow(1);
+    }
+
+    public NormLayer<TParameter> Layer { get; }
+
+    public override int Sets => sets.Count;
+
+    protected Geometry Geometry { get; }
+
+    /// <summary>The parameters and their gradients, for the reference.</summary>
+    protected virtual ParameterValues Parameters => ParameterValues.Of(Layer.Parameters);
+
+    public override void Grow(int count)
+    {
+        while (sets.Count < count)
+        {
+            var set = new OperandSet<T>(Case, Geometry.Strides);
+            for (int i = 0; i < set.Reads.Length; i++)
+            {
+                ulong seed = (ulong)i + 1;
+                set.Reads[i].Fill(index => RandomValues.At(index, seed));
+            }
+            sets.Add(set);
+        }
+    }
+
+    public override void Prepare()
+    {
+        foreach (OperandSet<T> set in sets)
+            set.Saved = Save(set.Reads[0].Tensor);
+    }
+
+    public override void Call(Pass pass, int set, int repeats)
+    {
         Layer.MaxThreads = Threads;
+        if (pass == Pass.Forward)
+            Forward(sets[set], repeats);
+        else
+            Backward(sets[set], repeats);
+    }
+
+    public override Deviation Check(Pass pass)
+    {
+        // What the library leaves unwritten stays NaN, and a NaN is wrong.
+        foreach (Operand<T> result in sets[0].Writes)
+            result.Fill(_ => float.NaN);
+        if (pass == Pass.Backward)
+        {
+            sets[0].Saved = Save(sets[0].Reads[0].Tensor);
+            ZeroGradients();
+        }
+        Call(pass, 0, 1);
+        return pass == Pass.Forward ? Geometry.Forward(sets[0], Parameters) : Geometry.Backward(sets[0], Parameters);
+    }
+
+    public override Streams Streams(int set)
+    {
+        Operand<T>[] reads = sets[set].Reads, writes = sets[set].Writes;
+        return new Streams
+        {
+            X = (byte*)reads[0].Address,
+            X2 = (byte*)reads[1].Address,
+            X3 = reads.Length > 2 ? (byte*)reads[2].Address : null,
+            Y = (byte*)writes[0].Address,
+            Y2 = writes.Length > 1 ? (byte*)writes[1].Address : null,
+        };
+    }
+
+    /// <summary>Lets the memory go now: the next case may need as much.</summary>
+    public override void Dispose()
+    {
+        sets.Clear();
+        GC.Collect();
+    }
+
+    protected virtual void Forward(OperandSet<T> set, int repeats)
+    {
+        ReadOnlyTensorSpan<T> x = set.Reads[0].Tensor.AsReadOnlyTensorSpan();
+        TensorSpan<T> y = set.Writes[0].Tensor.AsTensorSpan();
         for (int i = 0; i < repeats; i++)
-            Layer.Forward(x, y);
+            Apply(x, y);
     }
 
-    public void Backward(BufferSet set, int repeats)
+    protected virtual void Backward(OperandSet<T> set, int repeats)
     {
-        var gradOutput = new ReadOnlyTensorSpan<float>(set.GradOutput, Case.Elements, Case.Dims, Strides);
-        var x = new ReadOnlyTensorSpan<float>(set.X, Case.Elements, Case.Dims, Strides);
-        var gradInput = new TensorSpan<float>(set.GradInput, Case.Elements, Case.Dims, Strides);
-        Backward(gradOutput, x, set.Statistics, gradInput, repeats);
+        ReadOnlyTensorSpan<T> gradOutput = set.Reads[1].Tensor.AsReadOnlyTensorSpan();
+        TensorSpan<T> gradInput = set.Writes[0].Tensor.AsTensorSpan();
+        for (int i = 0; i < repeats; i++)
+            Differentiate(gradOutput, set.Saved!, gradInput);
     }
 
-    /// <summary>Saves the statistics of a set's input.</summary>
-    public void Prepare(BufferSet set)
-    {
-        var x = new ReadOnlyTensorSpan<float>(set.X, Case.Elements, Case.Dims, Strides);
-        var y = new TensorSpan<float>(set.Y, Case.Elements, Case.Dims, Strides);
-        ForwardWithStatistics(x, y, set.Statistics);
-    }
+    protected virtual void ZeroGradients() => Layer.ZeroGrad();
 
-    protected abstract void ForwardWithStatistics(in ReadOnlyTensorSpan<float> x, in TensorSpan<float> y, GroupStatistics[] statistics);
+    protected abstract void Apply(in ReadOnlyTensorSpan<T> x, in TensorSpan<T> y);
 
-    protected abstract void Backward(in ReadOnlyTensorSpan<float> gradOutput, in ReadOnlyTensorSpan<float> x, GroupStatistics[] statistics, in TensorSpan<float> gradInput, int repeats);
+    protected abstract ForwardPass<T> Save(Tensor<T> x);
+
+    protected abstract void Differentiate(in ReadOnlyTensorSpan<T> gradOutput, ForwardPass<T> saved, in TensorSpan<T> gradInput);
 }
 
-/// <summary>A case of a layer with statistics, a weight and a bias.</summary>
-internal abstract class RowOperation : Operation
+/// <summary>A layer on tensors of its parameters' type.</summary>
+internal class LayerOperation<T>(BenchmarkCase benchmark, NormLayer<T> layer, Geometry geometry) : Operation<T, T>(benchmark, layer, geometry)
+    where T : unmanaged
 {
-    protected RowOperation(BenchmarkCase benchmark, AffineNormLayer<float> layer, RowGeometry geometry)
-        : base(benchmark, layer)
+    protected override void Apply(in ReadOnlyTensorSpan<T> x, in TensorSpan<T> y) => Layer.Forward(x, y);
+
+    protected override ForwardPass<T> Save(Tensor<T> x)
     {
-        (Weight, Bias, Eps, Geometry) = (layer.Weight!, layer.Bias!, layer.Eps, geometry);
-        FillParameter(Weight, 7, 1, 0.1f);
-        FillParameter(Bias, 8, 0, 1);
+        Layer.Forward(x, out ForwardPass<T> pass);
+        return pass;
     }
 
-    public Parameter<float> Weight { get; }
-
-    public Parameter<float> Bias { get; }
-
-    public double Eps { get; }
-
-    public RowGeometry Geometry { get; }
-
-    /// <summary>Where the groups are not contiguous: memory as Outer blocks of Rows by Columns, in whose transposition they are.</summary>
-    public virtual (nint Outer, nint Rows, nint Columns)? Blocks => null;
-
-    public override nint Groups => Geometry.Groups;
-
-    /// <summary>What a check holds on to.</summary>
-    public List<float[]> Kept { get; } = [];
-
-    protected static nint[] ChannelsLast(nint[] dims)
-    {
-        // N, C, then the positions; channels fastest.
-        var strides = new nint[dims.Length];
-        nint stride = dims[1];
-        for (int d = dims.Length - 1; d >= 2; d--)
-            (strides[d], stride) = (stride, stride * dims[d]);
-        (strides[0], strides[1]) = (stride, 1);
-        return strides;
-    }
-
-    private static void FillParameter(Parameter<float> parameter, ulong seed, float mean, float deviation)
-    {
-        nint index = 0;
-        foreach (ref float value in parameter.Value.AsTensorSpan())
-            value = mean + deviation * RandomValues.At(index++, seed);
-    }
+    protected override void Differentiate(in ReadOnlyTensorSpan<T> gradOutput, ForwardPass<T> saved, in TensorSpan<T> gradInput) => Layer.Backward(gradOutput, saved, gradInput);
 }
 
-internal sealed class LayerNormOperation(BenchmarkCase benchmark, nint[] shape, RowGeometry geometry)
-    : RowOperation(benchmark, new LayerNorm<float>(shape), geometry)
+/// <summary>A layer of float on 16-bit tensors.</summary>
+internal sealed class MixedOperation<T>(BenchmarkCase benchmark, NormLayer<float> layer, Geometry geometry) : Operation<T, float>(benchmark, layer, geometry)
+    where T : unmanaged
 {
-    /// <summary>The normalized shape is the shortest end of the input's shape that has as many elements as the case says.</summary>
-    public static LayerNormOperation Create(BenchmarkCase benchmark)
+    protected override void Apply(in ReadOnlyTensorSpan<T> x, in TensorSpan<T> y) => Layer.Forward(x, y);
+
+    protected override ForwardPass<T> Save(Tensor<T> x)
     {
-        nint length = nint.Parse(benchmark.Parameter, CultureInfo.InvariantCulture), product = 1;
-        int first = benchmark.Dims.Length;
-        while (product < length)
-            product *= benchmark.Dims[--first];
-        return new LayerNormOperation(benchmark, benchmark.Dims[first..], new RowGeometry(benchmark.Elements / length, length, 1, 1));
+        Layer.Forward(x, out ForwardPass<T> pass);
+        return pass;
     }
 
-    protected override void ForwardWithStatistics(in ReadOnlyTensorSpan<float> x, in TensorSpan<float> y, GroupStatistics[] statistics)
-        => Functional.LayerNorm(x, shape, Weight.Value.AsReadOnlyTensorSpan(), Bias.Value.AsReadOnlyTensorSpan(), Eps, y, statistics);
-
-    protected override void Backward(in ReadOnlyTensorSpan<float> gradOutput, in ReadOnlyTensorSpan<float> x, GroupStatistics[] statistics, in TensorSpan<float> gradInput, int repeats)
-    {
-        for (int i = 0; i < repeats; i++)
-            Functional.LayerNormBackward(gradOutput, x, shape, statistics, Weight.Value.AsReadOnlyTensorSpan(), gradInput, Weight.Grad.AsTensorSpan(), Bias.Grad.AsTensorSpan(), Threads);
-    }
-}
-
-internal sealed class GroupNormOperation(BenchmarkCase benchmark, nint groups, bool channelsLast = false)
-    : RowOperation(benchmark, new GroupNorm<float>(groups, benchmark.Dims[1]), GeometryOf(benchmark.Dims, benchmark.Elements, groups))
-{
-    public override nint[] Strides { get; } = channelsLast ? ChannelsLast(benchmark.Dims) : [];
-
-    public override (nint Outer, nint Rows, nint Columns)? Blocks { get; }
-        = channelsLast ? (benchmark.Dims[0], benchmark.Elements / (benchmark.Dims[0] * benchmark.Dims[1]), benchmark.Dims[1]) : null;
-
-    protected override void ForwardWithStatistics(in ReadOnlyTensorSpan<float> x, in TensorSpan<float> y, GroupStatistics[] statistics)
-        => Functional.GroupNorm(x, groups, Weight.Value.AsReadOnlyTensorSpan(), Bias.Value.AsReadOnlyTensorSpan(), Eps, y, statistics);
-
-    protected override void Backward(in ReadOnlyTensorSpan<float> gradOutput, in ReadOnlyTensorSpan<float> x, GroupStatistics[] statistics, in TensorSpan<float> gradInput, int repeats)
-    {
-        for (int i = 0; i < repeats; i++)
-            Functional.GroupNormBackward(gradOutput, x, groups, statistics, Weight.Value.AsReadOnlyTensorSpan(), gradInput, Weight.Grad.AsTensorSpan(), Bias.Grad.AsTensorSpan(), Threads);
-    }
-
-    private static RowGeometry GeometryOf(nint[] dims, nint elements, nint groups)
-        => new(dims[0] * groups, dims[1] / groups, elements / (dims[0] * dims[1]), groups);
-}
-
-/// <summary>LayerNorm over the channels of (N, C, *).</summary>
-internal sealed class ChannelNormOperation(BenchmarkCase benchmark)
-    : RowOperation(benchmark, new LayerNorm<float>(benchmark.Dims[1], axis: 1), new RowGeometry(benchmark.Elements / benchmark.Dims[1], benchmark.Dims[1], 1, 1))
-{
-    public override (nint Outer, nint Rows, nint Columns)? Blocks { get; } = (benchmark.Dims[0], benchmark.Dims[1], benchmark.Elements / (benchmark.Dims[0] * benchmark.Dims[1]));
-
-    protected override void ForwardWithStatistics(in ReadOnlyTensorSpan<float> x, in TensorSpan<float> y, GroupStatistics[] statistics)
-        => Functional.LayerNorm(x, [Case.Dims[1]], Weight.Value.AsReadOnlyTensorSpan(), Bias.Value.AsReadOnlyTensorSpan(), Eps, y, statistics, axis: 1);
-
-    protected override void Backward(in ReadOnlyTensorSpan<float> gradOutput, in ReadOnlyTensorSpan<float> x, GroupStatistics[] statistics, in TensorSpan<float> gradInput, int repeats)
-    {
-        for (int i = 0; i < repeats; i++)
-            Functional.LayerNormBackward(gradOutput, x, [Case.Dims[1]], statistics, Weight.Value.AsReadOnlyTensorSpan(), gradInput, Weight.Grad.AsTensorSpan(), Bias.Grad.AsTensorSpan(), Threads, axis: 1);
-    }
-}
-
-/// <summary>BatchNorm in training, or in evaluation with the statistics of a new layer: mean 0, variance 1.</summary>
-internal sealed class BatchNormOperation(BenchmarkCase benchmark, bool training, bool channelsLast)
-    : RowOperation(benchmark, MakeLayer(benchmark, training), new RowGeometry(benchmark.Dims[1], 1, benchmark.Elements / benchmark.Dims[1], benchmark.Dims[1], Given: !training))
-{
-    private readonly BatchNorm2d<float> mean0Variance1 = new(benchmark.Dims[1]);
-
-    public override nint[] Strides { get; } = channelsLast ? ChannelsLast(benchmark.Dims) : [];
-
-    /// <summary>Channels-last: rows are samples' positions. Else rows are samples and a channel's positions stay together, in any order.</summary>
-    public override (nint Outer, nint Rows, nint Columns)? Blocks { get; }
-        = channelsLast ? (1, benchmark.Elements / benchmark.Dims[1], benchmark.Dims[1]) : (1, benchmark.Dims[0], benchmark.Elements / benchmark.Dims[0]);
-
-    private static BatchNorm2d<float> MakeLayer(BenchmarkCase benchmark, bool training)
-    {
-        var layer = new BatchNorm2d<float>(benchmark.Dims[1]);
-        layer.Train(training);
-        return layer;
-    }
-
-    protected override void ForwardWithStatistics(in ReadOnlyTensorSpan<float> x, in TensorSpan<float> y, GroupStatistics[] statistics)
-        => Functional.BatchNorm(x, mean0Variance1.RunningMean!.AsTensorSpan(), mean0Variance1.RunningVar!.AsTensorSpan(), Weight.Value.AsReadOnlyTensorSpan(), Bias.Value.AsReadOnlyTensorSpan(), training, 0, Eps, y, statistics);
-
-    protected override void Backward(in ReadOnlyTensorSpan<float> gradOutput, in ReadOnlyTensorSpan<float> x, GroupStatistics[] statistics, in TensorSpan<float> gradInput, int repeats)
-    {
-        for (int i = 0; i < repeats; i++)
-            Functional.BatchNormBackward(gradOutput, x, statistics, Weight.Value.AsReadOnlyTensorSpan(), training, gradInput, Weight.Grad.AsTensorSpan(), Bias.Grad.AsTensorSpan(), Threads);
-    }
-}
-
-internal sealed class WindowOperation(BenchmarkCase benchmark, double[] numbers)
-    : Operation(benchmark, new LocalResponseNorm<float>((nint)numbers[0], numbers[1], numbers[2], numbers[3]))
-{
-    public WindowGeometry Geometry { get; } = new(benchmark.Dims[0], benchmark.Dims[1], benchmark.Elements / (benchmark.Dims[0] * benchmark.Dims[1]),
-        (int)numbers[0], numbers[1], numbers[2], numbers[3]);
-
-    protected override void ForwardWithStatistics(in ReadOnlyTensorSpan<float> x, in TensorSpan<float> y, GroupStatistics[] statistics)
-    {
-    }
-
-    protected override void Backward(in ReadOnlyTensorSpan<float> gradOutput, in ReadOnlyTensorSpan<float> x, GroupStatistics[] statistics, in TensorSpan<float> gradInput, int repeats)
-    {
-        for (int i = 0; i < repeats; i++)
-            Functional.LocalResponseNormBackward(gradOutput, x, Geometry.Size, Geometry.Alpha, Geometry.Beta, Geometry.K, gradInput, Threads);
-    }
+    protected override void Differentiate(in ReadOnlyTensorSpan<T> gradOutput, ForwardPass<T> saved, in TensorSpan<T> gradInput) => Layer.Backward(gradOutput, saved, gradInput);
 }

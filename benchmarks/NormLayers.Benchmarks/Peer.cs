@@ -34,11 +34,14 @@ internal sealed record Peer(string Name, string Script, params string[] Files)
     /// <summary>Runs the peer's program on one case and returns what it measured: both passes, where it has them, in each of its variants.</summary>
     public List<Result> Measure(BenchmarkCase benchmark, int threads, double seconds)
     {
+        if (benchmark.Dtype is not (BenchmarkCase.Float or BenchmarkCase.BFloat))
+            return [];
         var start = new ProcessStartInfo(Path.Combine(Repository.Peers, Script), [threads.ToString(CultureInfo.InvariantCulture), benchmark.Op, benchmark.Name])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         };
+        start.Environment["BENCH_DTYPE"] = benchmark.Dtype;
         start.Environment["BENCH_SECONDS"] = seconds.ToString(CultureInfo.InvariantCulture);
         start.Environment.TryAdd("TORCH_VARIANTS", Avx512F.IsSupported ? $"{FairTorch} {FairTorchAvx512}" : FairTorch);
         using Process process = Process.Start(start)!;
@@ -47,7 +50,7 @@ internal sealed record Peer(string Name, string Script, params string[] Files)
         string output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
         List<Result> results = [.. output.Split('\n').Select(Result.Parse).OfType<Result>()
-            .Where(result => result.Op == benchmark.Op && result.Case == benchmark.Name && result.Dtype == BenchmarkCase.Float)];
+            .Where(result => result.Op == benchmark.Op && result.Case == benchmark.Name && result.Dtype == benchmark.Dtype)];
         if (results.Count == 0 && process.ExitCode != 0)
             Console.WriteLine($"    {Name}: {Script} ended with {process.ExitCode}: {remarks.Result.Trim().Split('\n')[^1]}");
         return results;

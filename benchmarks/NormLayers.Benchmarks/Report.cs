@@ -1,42 +1,62 @@
 namespace NormLayers.Benchmarks;
 
-/// <summary>The table that a run prints.</summary>
+/// <summary>The tables that a run prints and writes.</summary>
 internal static class Report
 {
     public static void PrintHeader()
-        => Console.WriteLine($"{"case",-34} {"pass",-4} {"threads",7} {"ours µs",10} {"GB/s",7} {"copy µs",10} {"ours/copy",9}");
+        => Console.WriteLine($"{"case",-46} {"pass",-4} {"threads",7} {"ours µs",10} {"GB/s",7} {"copy µs",10} {"ours/copy",9}");
 
-    public static void Print(Comparison comparison, long bytes)
+    public static void Print(BenchmarkCase benchmark, Comparison comparison, long bytes)
     {
         Result ours = comparison.Ours;
-        Console.WriteLine($"{ours.Op + " " + ours.Case,-34} {ours.Pass,-4} {ours.Threads,7} {ours.Microseconds,10:F2} {bytes / ours.Microseconds / 1e3,7:F1} {comparison.Copy.Microseconds,10:F2} {comparison.ToCopy,9:F2}");
+        Console.WriteLine($"{benchmark,-46} {ours.Pass,-4} {ours.Threads,7} {ours.Microseconds,10:F2} {bytes / ours.Microseconds / 1e3,7:F1} {comparison.Copy.Microseconds,10:F2} {comparison.ToCopy,9:F2}");
         foreach (Result peer in comparison.Peers.OrderBy(peer => peer.Microseconds))
             Console.WriteLine($"    {peer.Peer,-28} {peer.Microseconds,12:F2} µs, ours/peer {ours.Microseconds / peer.Microseconds:F2}{(peer.IsPeer ? "" : " (another layout, window or no parameters: not compared)")}");
     }
 
-    public static void PrintPeers(IReadOnlyList<Comparison> comparisons)
+    /// <summary>Which goals are met in how many cases, and where they are not.</summary>
+    public static void PrintGoals(IReadOnlyList<Goal> goals)
     {
-        List<(Comparison Case, double Faster)> faster = [.. comparisons.Where(comparison => comparison.BestPeer is not null)
-            .Select(comparison => (comparison, comparison.BestPeer!.Microseconds / comparison.Ours.Microseconds))];
-        if (faster.Count == 0)
-            return;
-        double mean = Math.Exp(faster.Average(entry => Math.Log(entry.Faster)));
-        Console.WriteLine($"{mean:F2} times as fast as the best peer of each case in the geometric mean of {faster.Count}; slower than it in {faster.Count(entry => entry.Faster < 1)}:");
-        foreach ((Comparison slow, double times) in faster.Where(entry => entry.Faster < 1).OrderBy(entry => entry.Faster))
-            Console.WriteLine($"    {slow.Ours.Op} {slow.Ours.Case} {slow.Ours.Pass} threads {slow.Ours.Threads}: {times:F2} ({slow.BestPeer!.Peer})");
-    }
-
-    /// <summary>The same as a Markdown table.</summary>
-    public static void WriteSummary(string path, IReadOnlyList<Comparison> comparisons)
-    {
-        using var file = new StreamWriter(path);
-        file.WriteLine("| case | pass | threads | ours µs | copy µs | ours/copy | best peer | its µs | peer/ours |");
-        file.WriteLine("|---|---|---:|---:|---:|---:|---|---:|---:|");
-        foreach (Comparison comparison in comparisons)
+        foreach (IGrouping<string, Goal> goal in goals.GroupBy(goal => goal.Name))
         {
-            Result ours = comparison.Ours;
-            string peer = comparison.BestPeer is { } best ? $"{best.Peer} | {best.Microseconds:F1} | {best.Microseconds / ours.Microseconds:F2}" : "- | - | -";
-            file.WriteLine($"| {ours.Op} {ours.Case} | {ours.Pass} | {ours.Threads} | {ours.Microseconds:F1} | {comparison.Copy.Microseconds:F1} | {comparison.ToCopy:F2} | {peer} |");
+            Console.WriteLine($"{goal.Count(one => one.IsMet),3} of {goal.Count(),3} met: {goal.Key}");
+            foreach (Goal missed in Missed(goal))
+                Console.WriteLine($"    {missed.Actual,8:F2}  {missed.Case}");
         }
     }
+
+    /// <summary>The goals and all results as Markdown.</summary>
+    public static void WriteSummary(string path, IReadOnlyList<Comparison> comparisons, Goals goals)
+    {
+        using var file = new StreamWriter(path);
+        List<IGrouping<string, Goal>> byName = [.. goals.Of(comparisons).GroupBy(goal => goal.Name)];
+        file.WriteLine("## Goals\n\n| goal | met |\n|---|---:|");
+        foreach (IGrouping<string, Goal> goal in byName)
+            file.WriteLine($"| {goal.Key} | {goal.Count(one => one.IsMet)} of {goal.Count()} |");
+        file.WriteLine("\n### Missed\n\n| goal | case | measured |\n|---|---|---:|");
+        foreach (Goal missed in byName.SelectMany(Missed))
+            file.WriteLine($"| {missed.Name} | {missed.Case} | {missed.Actual:F2} |");
+        foreach (IGrouping<string, Comparison> op in comparisons.GroupBy(comparison => comparison.Ours.Op))
+        {
+            bool peers = op.Any(comparison => comparison.BestPeer is not null);
+            file.WriteLine($"\n## {op.Key}\n\n| case | type | pass | threads | ours µs | copy µs | ours/copy | goal |{(peers ? " best peer | its µs | peer/ours |" : "")}");
+            file.WriteLine($"|---|---|---|---:|---:|---:|---:|---:|{(peers ? "---|---:|---:|" : "")}");
+            foreach (Comparison comparison in op)
+                file.WriteLine(Line(comparison, goals, peers));
+        }
+    }
+
+    private static string Line(Comparison comparison, Goals goals, bool peers)
+    {
+        Result ours = comparison.Ours;
+        string goal = goals.CaseOf(ours) is { } benchmark ? $"{goals.ToCopy(benchmark).Limit}" : "-";
+        string line = $"| {ours.Case} | {ours.Dtype} | {ours.Pass} | {ours.Threads} | {ours.Microseconds:F1} | {comparison.Copy.Microseconds:F1} | {comparison.ToCopy:F2} | {goal} |";
+        if (!peers)
+            return line;
+        return comparison.BestPeer is { } best ? $"{line} {best.Peer} | {best.Microseconds:F1} | {comparison.Ahead:F2} |" : $"{line} - | - | - |";
+    }
+
+    /// <summary>The worst first.</summary>
+    private static IEnumerable<Goal> Missed(IEnumerable<Goal> goals)
+        => goals.Where(goal => !goal.IsMet).OrderByDescending(goal => goal.AtLeast ? goal.Limit / goal.Actual : goal.Actual / goal.Limit);
 }

@@ -48,6 +48,12 @@ internal sealed record Comparison(Result Ours, Result Copy, IReadOnlyList<Result
 {
     public double ToCopy => Ours.Microseconds / Copy.Microseconds;
 
+    /// <summary>All as lines of a results file.</summary>
+    public IEnumerable<Result> Results => [Ours, Copy, .. Peers];
+
+    /// <summary>The best peer's time as a multiple of ours; not a number without one.</summary>
+    public double Ahead => BestPeer is { } best ? best.Microseconds / Ours.Microseconds : double.NaN;
+
     public Result? BestPeer => Peers.Where(peer => peer.IsPeer).MinBy(peer => peer.Microseconds);
 
     public static List<Comparison> From(IReadOnlyList<Result> results)

@@ -2,72 +2,68 @@ using System.Numerics.Tensors;
 
 namespace NormLayers.Benchmarks;
 
-/// <summary>How a tensor is cut into groups of consecutive elements that share statistics.</summary>
-/// <param name="Groups">The number of groups.</param>
-/// <param name="GroupParameters">The weights of one group.</param>
-/// <param name="Run">The neighbouring elements that share a weight.</param>
-/// <param name="Period">The groups after which the weights begin again.</param>
-/// <param name="Given">Whether mean and variance are not the group's, but 0 and 1.</param>
-internal sealed record RowGeometry(nint Groups, nint GroupParameters, nint Run, nint Period, bool Given = false)
-{
-    public nint Length => GroupParameters * Run;
-
-    public nint Parameters => GroupParameters * Period;
-}
-
-/// <summary>LayerNorm and GroupNorm from their formulas: plain loops in double, two passes, groups shared among the processors.</summary>
-internal static unsafe class RowReference
+/// <summary>The layers with statistics from their formulas: plain loops in double, two passes, groups shared among the processors.</summary>
+internal static unsafe class RowReference<T> where T : unmanaged
 {
     /// <summary>At the largest of the magnitudes of the output, its weight, its bias and their product with the normalized value: the terms that may cancel.</summary>
-    public static Deviation Forward(RowOperation operation, BufferSet given)
+    public static Deviation Forward(RowGeometry geometry, OperandSet<T> set, ParameterValues parameters)
     {
-        BufferSet set = Grouped(operation, given);
-        RowGeometry geometry = operation.Geometry;
-        float[] weight = Elements(operation.Weight.Value), bias = Elements(operation.Bias.Value);
-        Deviation worst = Deviation.None("y", 4);
+        var operands = new GroupedOperands<T>(geometry.Memory, set);
+        // SiLU's slope is at most 1.1, and it has an error of its own of 2 ulp.
+        var bound = new Bound(geometry.Activates ? 4 * 1.1 + 2 : 4, Precision.Of<T>());
+        Deviation worst = Deviation.None("y");
         var gate = new Lock();
         Parts.Run(geometry.Groups, (first, end) =>
         {
             Deviation own = worst;
+            var normalized = new double[geometry.Length];
             for (nint group = first; group < end; group++)
             {
-                (double mean, double rstd) = Statistics(set.X + group * geometry.Length, geometry, operation.Eps);
-                nint i = group * geometry.Length, p = group % geometry.Period * geometry.GroupParameters;
-                for (nint parameter = 0; parameter < geometry.GroupParameters; parameter++, p++)
+                nint start = group * geometry.Length, p = geometry.FirstParameter(group), i = 0;
+                if (geometry.Adds)
+                    own = CheckSum(operands, start, geometry.Length, own);
+                Normalize(geometry, operands, start, geometry.Adds, normalized);
+                for (nint last = p + geometry.GroupParameters; p < last; p++)
                 {
-                    double w = weight[p], b = bias[p], least = Math.Max(Math.Abs(w), Math.Abs(b));
+                    double w = parameters.Weight[p], b = parameters.Bias is { } bias ? bias[p] : 0, least = Math.Max(Math.Abs(w), Math.Abs(b));
                     for (nint r = 0; r < geometry.Run; r++, i++)
                     {
-                        double scaled = (set.X[i] - mean) * rstd * w, expected = scaled + b;
-                        own = own.With(i, set.Y[i], expected, Math.Max(Math.Max(Math.Abs(expected), Math.Abs(scaled)), least));
+                        double scaled = normalized[i] * w, z = scaled + b, expected = geometry.Activates ? z * Sigmoid(z) : z, actual = Element.ToDouble(operands.Result[start + i]);
+                        own = own.With(start + i, actual, expected, bound.Share(actual, expected, Math.Max(Math.Max(Math.Abs(z), Math.Abs(scaled)), least)));
                     }
                 }
             }
             lock (gate)
                 worst = Deviation.Worst(worst, own);
         });
+        operands.KeepAlive();
         return worst;
     }
 
     /// <summary>The gradient of the input at its group's largest magnitude; those of the parameters at the sum of their terms' magnitudes.</summary>
-    public static Deviation Backward(RowOperation operation, BufferSet given)
+    public static Deviation Backward(RowGeometry geometry, OperandSet<T> set, ParameterValues parameters)
     {
-        BufferSet set = Grouped(operation, given);
-        RowGeometry geometry = operation.Geometry;
-        float[] weight = Elements(operation.Weight.Value);
+        var operands = new GroupedOperands<T>(geometry.Memory, set);
+        var bound = new Bound(8, Precision.Of<T>());
         var total = new ParameterSums(geometry.Parameters);
-        Deviation worst = Deviation.None("dx", 8);
+        Deviation worst = Deviation.None("dx");
         var gate = new Lock();
         Parts.Run(geometry.Groups, (first, end) =>
         {
             Deviation own = worst;
             var sums = new ParameterSums(geometry.Parameters);
-            var expected = new double[geometry.Length];
+            double[] normalized = new double[geometry.Length], expected = new double[geometry.Length];
             for (nint group = first; group < end; group++)
             {
-                double largest = Gradients(geometry, group, set, weight, operation.Eps, expected, sums);
+                nint start = group * geometry.Length;
+                double rstd = Normalize(geometry, operands, start, adds: false, normalized);
+                AddTerms(geometry, geometry.FirstParameter(group), operands.Second + start, parameters, normalized, expected, sums);
+                double largest = Gradients(geometry, rstd, operands, start, normalized, expected);
                 for (nint i = 0; i < expected.Length; i++)
-                    own = own.With(group * geometry.Length + i, set.GradInput[group * geometry.Length + i], expected[i], largest);
+                {
+                    double actual = Element.ToDouble(operands.Result[start + i]);
+                    own = own.With(start + i, actual, expected[i], bound.Share(actual, expected[i], largest));
+                }
             }
             lock (gate)
             {
@@ -75,95 +71,94 @@ internal static unsafe class RowReference
                 total.Add(sums);
             }
         });
-        double allowed = 8 * Math.Sqrt(geometry.Groups * geometry.Length / geometry.Parameters);
-        worst = Deviation.Worst(worst, Compare("dweight", Elements(operation.Weight.Grad), total.Weight, total.WeightMagnitude, allowed));
-        return Deviation.Worst(worst, Compare("dbias", Elements(operation.Bias.Grad), total.Bias, total.BiasMagnitude, allowed));
+        operands.KeepAlive();
+        var ofParameters = new Bound(8 * Math.Sqrt(geometry.Groups * geometry.Length / geometry.Parameters), parameters.Precision);
+        worst = Deviation.Worst(worst, Compare("dweight", ofParameters, parameters.WeightGradient, total.Weight, total.WeightMagnitude));
+        return parameters.BiasGradient is { } bias ? Deviation.Worst(worst, Compare("dbias", ofParameters, bias, total.Bias, total.BiasMagnitude)) : worst;
     }
 
-    /// <summary>Writes a group's input gradients, adds its terms to the parameters' and returns the largest magnitude of the former.</summary>
-    private static double Gradients(RowGeometry geometry, nint group, BufferSet set, float[] weight, double eps, double[] gradients, ParameterSums sums)
+    /// <summary>The sum of the input and the residual is rounded once.</summary>
+    private static Deviation CheckSum(GroupedOperands<T> operands, nint start, nint length, Deviation worst)
     {
-        float* x = set.X + group * geometry.Length, dy = set.GradOutput + group * geometry.Length;
-        (double mean, double rstd) = Statistics(x, geometry, eps);
-        double sum = 0, product = 0;
-        nint firstParameter = group % geometry.Period * geometry.GroupParameters, i = 0;
+        for (nint i = start; i < start + length; i++)
+        {
+            double actual = Element.ToDouble(operands.Sum[i]), expected = operands.RoundedSum(i);
+            if (actual != expected)
+                worst = new Deviation("sum", i, actual, expected, double.PositiveInfinity);
+        }
+        return worst;
+    }
+
+    /// <summary>Writes a group's (x - mean) · rstd and returns rstd.</summary>
+    private static double Normalize(RowGeometry geometry, GroupedOperands<T> operands, nint start, bool adds, double[] normalized)
+    {
+        double sum = 0, squares = 0;
+        for (nint i = 0; i < normalized.Length; i++)
+        {
+            normalized[i] = adds ? operands.RoundedSum(start + i) : Element.ToDouble(operands.X[start + i]);
+            sum += normalized[i];
+        }
+        double mean = geometry.Statistic == Statistic.MeanAndVariance ? sum / normalized.Length : 0;
+        for (nint i = 0; i < normalized.Length; i++)
+            squares += (normalized[i] - mean) * (normalized[i] - mean);
+        double rstd = 1 / Math.Sqrt((geometry.Statistic == Statistic.Given ? 1 : squares / normalized.Length) + geometry.Eps);
+        for (nint i = 0; i < normalized.Length; i++)
+            normalized[i] = (normalized[i] - mean) * rstd;
+        return rstd;
+    }
+
+    /// <summary>Writes a group's dy · weight, where dy is the gradient of what the affine gives, and adds its terms to the parameters' gradients.</summary>
+    private static void AddTerms(RowGeometry geometry, nint firstParameter, T* gradOutput, ParameterValues parameters, double[] normalized, double[] scaled, ParameterSums sums)
+    {
+        nint i = 0;
         for (nint p = firstParameter; p < firstParameter + geometry.GroupParameters; p++)
         {
-            double dw = 0, db = 0, dwMagnitude = 0, dbMagnitude = 0, w = weight[p];
+            double dw = 0, db = 0, dwMagnitude = 0, dbMagnitude = 0, w = parameters.Weight[p], b = geometry.Activates ? parameters.Bias![p] : 0;
             for (nint r = 0; r < geometry.Run; r++, i++)
             {
-                double normalized = (x[i] - mean) * rstd, term = dy[i] * normalized;
-                (sum, product) = (sum + dy[i] * w, product + term * w);
-                (dw, dwMagnitude, db, dbMagnitude) = (dw + term, dwMagnitude + Math.Abs(term), db + dy[i], dbMagnitude + Math.Abs(dy[i]));
+                double dy = Element.ToDouble(gradOutput[i]);
+                if (geometry.Activates)
+                {
+                    double z = normalized[i] * w + b;
+                    dy *= Sigmoid(z) * (1 + z * Sigmoid(-z));
+                }
+                double term = dy * normalized[i];
+                (dw, dwMagnitude, db, dbMagnitude) = (dw + term, dwMagnitude + Math.Abs(term), db + dy, dbMagnitude + Math.Abs(dy));
+                scaled[i] = dy * w;
             }
             sums.Weight[p] += dw;
             sums.WeightMagnitude[p] += dwMagnitude;
             sums.Bias[p] += db;
             sums.BiasMagnitude[p] += dbMagnitude;
         }
-        (sum, product) = geometry.Given ? (0, 0) : (sum / geometry.Length, product / geometry.Length);
-        double largest = 0;
-        for (i = 0; i < gradients.Length; i++)
+    }
+
+    /// <summary>Makes a group's input gradients of its dy · weight and returns the largest magnitude.</summary>
+    private static double Gradients(RowGeometry geometry, double rstd, GroupedOperands<T> operands, nint start, double[] normalized, double[] gradients)
+    {
+        double sum = 0, product = 0, largest = 0;
+        for (nint i = 0; i < gradients.Length; i++)
+            (sum, product) = (sum + gradients[i], product + gradients[i] * normalized[i]);
+        sum = geometry.Statistic == Statistic.MeanAndVariance ? sum / gradients.Length : 0;
+        product = geometry.Statistic == Statistic.Given ? 0 : product / gradients.Length;
+        for (nint i = 0; i < gradients.Length; i++)
         {
-            double normalized = (x[i] - mean) * rstd;
-            gradients[i] = rstd * (dy[i] * (double)weight[firstParameter + i / geometry.Run] - sum - normalized * product);
+            gradients[i] = rstd * (gradients[i] - sum - normalized[i] * product);
+            if (geometry.Adds)
+                gradients[i] += Element.ToDouble(operands.Third[start + i]);
             largest = Math.Max(largest, Math.Abs(gradients[i]));
         }
         return largest;
     }
 
-    private static (double Mean, double Rstd) Statistics(float* x, RowGeometry geometry, double eps)
-    {
-        if (geometry.Given)
-            return (0, 1 / Math.Sqrt(1 + eps));
-        nint length = geometry.Length;
-        double sum = 0, squares = 0;
-        for (nint i = 0; i < length; i++)
-            sum += x[i];
-        double mean = sum / length;
-        for (nint i = 0; i < length; i++)
-            squares += (x[i] - mean) * (x[i] - mean);
-        return (mean, 1 / Math.Sqrt(squares / length + eps));
-    }
+    private static double Sigmoid(double z) => 1 / (1 + Math.Exp(-z));
 
-    private static Deviation Compare(string result, float[] actual, double[] expected, double[] magnitudes, double allowed)
+    private static Deviation Compare(string result, Bound bound, double[] actual, double[] expected, double[] magnitudes)
     {
-        Deviation worst = Deviation.None(result, allowed);
+        Deviation worst = Deviation.None(result);
         for (int p = 0; p < actual.Length; p++)
-            worst = worst.With(p, actual[p], expected[p], magnitudes[p]);
+            worst = worst.With(p, actual[p], expected[p], bound.Share(actual[p], expected[p], magnitudes[p]));
         return worst;
-    }
-
-    /// <summary>The operands with their groups contiguous.</summary>
-    private static BufferSet Grouped(RowOperation operation, BufferSet set)
-    {
-        if (operation.Blocks is not { } blocks)
-            return set;
-        return new BufferSet(Transpose(set.X), Transpose(set.Y), Transpose(set.GradOutput), Transpose(set.GradInput), 0);
-
-        float* Transpose(float* source)
-        {
-            // Pinned, and kept by the case's operation until the next check.
-            float[] result = GC.AllocateUninitializedArray<float>((int)operation.Case.Elements, pinned: true);
-            Parts.Run(blocks.Outer * blocks.Columns, (first, end) =>
-            {
-                for (nint i = first; i < end; i++)
-                {
-                    nint block = i / blocks.Columns, column = i % blocks.Columns;
-                    for (nint row = 0; row < blocks.Rows; row++)
-                        result[i * blocks.Rows + row] = source[(block * blocks.Rows + row) * blocks.Columns + column];
-                }
-            });
-            operation.Kept.Add(result);
-            return (float*)System.Runtime.InteropServices.Marshal.UnsafeAddrOfPinnedArrayElement(result, 0);
-        }
-    }
-
-    private static float[] Elements(Tensor<float> tensor)
-    {
-        var elements = new float[tensor.FlattenedLength];
-        tensor.FlattenTo(elements);
-        return elements;
     }
 
     private sealed class ParameterSums(nint length)

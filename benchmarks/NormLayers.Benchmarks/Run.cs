@@ -6,10 +6,10 @@ internal sealed record RunOptions(string Filter, IReadOnlyList<int> Threads, IRe
 /// <summary>Goes through the case list: each result is checked, then timed.</summary>
 internal sealed class Run(RunOptions options)
 {
-    private readonly List<Result> results = [];
+    private readonly List<Comparison> comparisons = [];
     private List<Peer> peers = [];
 
-    public IReadOnlyList<Result> Results => results;
+    public IReadOnlyList<Comparison> Comparisons => comparisons;
 
     /// <summary>The results that were wrong.</summary>
     public int Wrong { get; private set; }
@@ -23,16 +23,12 @@ internal sealed class Run(RunOptions options)
             FindPeers();
         if (!options.CheckOnly)
             Report.PrintHeader();
-        foreach (BenchmarkCase benchmark in BenchmarkCase.Load(Path.Combine(Repository.Peers, "cases.tsv")))
+        foreach (BenchmarkCase benchmark in BenchmarkCase.Load(Repository.CaseList))
         {
-            if (!benchmark.ToString().Contains(options.Filter, StringComparison.OrdinalIgnoreCase))
-                continue;
-            foreach (string dtype in benchmark.Dtypes.Intersect(options.Dtypes))
-                Execute(benchmark, dtype);
+            if (benchmark.ToString().Contains(options.Filter, StringComparison.OrdinalIgnoreCase) && options.Dtypes.Contains(benchmark.Dtype))
+                Execute(benchmark);
         }
         Console.WriteLine($"{Checked} results checked against the reference, {Wrong} wrong");
-        if (options.Peers)
-            Report.PrintPeers(Comparison.From(results));
     }
 
     private void FindPeers()
@@ -43,30 +39,29 @@ internal sealed class Run(RunOptions options)
             Console.WriteLine($"not found: {peer.Name}; run benchmarks/peers/setup.sh");
     }
 
-    private void Execute(BenchmarkCase benchmark, string dtype)
+    private void Execute(BenchmarkCase benchmark)
     {
-        Operation? operation = dtype == BenchmarkCase.Float ? Operation.For(benchmark) : null;
+        using Operation? operation = Operations.For(benchmark);
         if (operation is null)
         {
-            Console.WriteLine($"{benchmark} {dtype}: not in the library yet");
+            Console.WriteLine($"{benchmark}: not in the library");
             return;
         }
         operation.Threads = options.Threads.Max();
-        using var buffers = new Buffers(operation, 1);
-        List<Pass> correct = [.. new[] { Pass.Forward, Pass.Backward }.Where(pass => IsCorrect(operation, buffers, pass))];
+        List<Pass> correct = [.. new[] { Pass.Forward, Pass.Backward }.Where(pass => IsCorrect(operation, pass))];
         if (options.CheckOnly || correct.Count == 0)
             return;
-        buffers.Grow(benchmark.Sets);
+        operation.Grow(operation.SetsToRotate);
         foreach (int threads in options.Threads)
         {
             operation.Threads = threads;
-            Time(operation, buffers, correct, threads);
+            Time(operation, correct, threads);
         }
     }
 
-    private bool IsCorrect(Operation operation, Buffers buffers, Pass pass)
+    private bool IsCorrect(Operation operation, Pass pass)
     {
-        Deviation worst = Check.Run(operation, buffers.Sets[0], pass);
+        Deviation worst = operation.Check(pass);
         Checked++;
         if (worst.IsWrong)
         {
@@ -74,11 +69,11 @@ internal sealed class Run(RunOptions options)
             Console.WriteLine($"WRONG {operation.Case} {Result.Name(pass)}: {worst}");
         }
         else if (options.CheckOnly)
-            Console.WriteLine($"right {operation.Case} {Result.Name(pass)}: worst {worst.Result} {worst.Ulps:G3} ulp, allowed {worst.Allowed:G3}");
+            Console.WriteLine($"right {operation.Case} {Result.Name(pass)}: worst is {worst.Result}, {worst.Share:P0} of its bound");
         return !worst.IsWrong;
     }
 
-    private void Time(Operation operation, Buffers buffers, List<Pass> passes, int threads)
+    private void Time(Operation operation, List<Pass> passes, int threads)
     {
         BenchmarkCase benchmark = operation.Case;
         using var team = new Team(threads);
@@ -86,7 +81,7 @@ internal sealed class Run(RunOptions options)
         // Half of our samples before the peers' and half after, so that a drift of the machine meets both.
         foreach (Pass pass in passes)
         {
-            var timer = new CaseTimer(operation, buffers, pass, team);
+            var timer = new CaseTimer(operation, pass, team);
             timer.Run(peers.Count == 0 ? options.Seconds : options.Seconds / 2);
             timers.Add((pass, timer));
         }
@@ -95,13 +90,11 @@ internal sealed class Run(RunOptions options)
         {
             if (peers.Count > 0)
                 timer.Run(options.Seconds / 2);
-            Result Own(string peer, double microseconds) => new(peer, benchmark.Op, benchmark.Name, Result.Name(pass), BenchmarkCase.Float, threads, microseconds);
-            var comparison = new Comparison(Own(Result.Ours, timer.Microseconds), Own(Result.Copy, timer.CopyMicroseconds), [.. theirs.Where(result => result.Pass == Result.Name(pass))]);
-            Report.Print(comparison, benchmark.Bytes(pass));
-            List<Result> lines = [comparison.Ours, comparison.Copy, .. comparison.Peers];
-            results.AddRange(lines);
+            Comparison comparison = timer.Compare(benchmark, pass, threads, [.. theirs.Where(result => result.Pass == Result.Name(pass))]);
+            Report.Print(benchmark, comparison, benchmark.Bytes(pass));
+            comparisons.Add(comparison);
             if (options.Tsv is not null)
-                Result.Append(options.Tsv, lines);
+                Result.Append(options.Tsv, comparison.Results);
         }
     }
 }

@@ -1,54 +1,59 @@
 namespace NormLayers.Benchmarks;
 
-/// <summary>A tensor of samples, channels and positions, and the window over the channels.</summary>
-internal sealed record WindowGeometry(nint Samples, nint Channels, nint Run, int Size, double Alpha, double Beta, double K);
-
 /// <summary>LocalResponseNorm from its formula: plain loops in double, samples shared among the processors.</summary>
-internal static unsafe class WindowReference
+internal static unsafe class WindowReference<T> where T : unmanaged
 {
-    public static Deviation Forward(WindowOperation operation, BufferSet set)
-        => Over(operation.Geometry, "y", 2, (geometry, sample, worst) =>
+    public static Deviation Forward(WindowGeometry geometry, OperandSet<T> set)
+    {
+        var bound = new Bound(2, Precision.Of<T>());
+        return Over(geometry, "y", (start, worst) =>
         {
-            nint start = sample * geometry.Channels * geometry.Run;
-            double[] denominators = Denominators(geometry, set.X + start);
+            T* x = set.Reads[0].Address + start, y = set.Writes[0].Address + start;
+            double[] denominators = Denominators(geometry, x);
             for (nint i = 0; i < denominators.Length; i++)
             {
-                double expected = set.X[start + i] / Math.Pow(denominators[i], geometry.Beta);
-                worst = worst.With(start + i, set.Y[start + i], expected, Math.Abs(expected));
+                double expected = Element.ToDouble(x[i]) / Math.Pow(denominators[i], geometry.Beta), actual = Element.ToDouble(y[i]);
+                worst = worst.With(start + i, actual, expected, bound.Share(actual, expected, expected));
             }
             return worst;
         });
+    }
 
     /// <summary>At the largest magnitude of a sample's gradients.</summary>
-    public static Deviation Backward(WindowOperation operation, BufferSet set)
-        => Over(operation.Geometry, "dx", 8, (geometry, sample, worst) =>
+    public static Deviation Backward(WindowGeometry geometry, OperandSet<T> set)
+    {
+        var bound = new Bound(8, Precision.Of<T>());
+        return Over(geometry, "dx", (start, worst) =>
         {
-            nint start = sample * geometry.Channels * geometry.Run;
-            float* x = set.X + start, dy = set.GradOutput + start;
+            T* x = set.Reads[0].Address + start, dy = set.Reads[1].Address + start, dx = set.Writes[0].Address + start;
             double[] denominators = Denominators(geometry, x);
             double[] powers = [.. denominators.Select(d => Math.Pow(d, -geometry.Beta))];
             var terms = new double[powers.Length];
             for (nint i = 0; i < terms.Length; i++)
-                terms[i] = dy[i] * (double)x[i] * powers[i] / denominators[i];
+                terms[i] = Element.ToDouble(dy[i]) * Element.ToDouble(x[i]) * powers[i] / denominators[i];
 
             // The channels whose window holds this one: the window's mirror image.
             double[] sums = WindowSums(geometry, terms, (geometry.Size - 1) / 2, geometry.Size / 2);
             double factor = 2 * geometry.Alpha * geometry.Beta / geometry.Size, largest = 0;
             for (nint i = 0; i < sums.Length; i++)
             {
-                sums[i] = dy[i] * powers[i] - factor * x[i] * sums[i];
+                sums[i] = Element.ToDouble(dy[i]) * powers[i] - factor * Element.ToDouble(x[i]) * sums[i];
                 largest = Math.Max(largest, Math.Abs(sums[i]));
             }
             for (nint i = 0; i < sums.Length; i++)
-                worst = worst.With(start + i, set.GradInput[start + i], sums[i], largest);
+            {
+                double actual = Element.ToDouble(dx[i]);
+                worst = worst.With(start + i, actual, sums[i], bound.Share(actual, sums[i], largest));
+            }
             return worst;
         });
+    }
 
-    private static double[] Denominators(WindowGeometry geometry, float* x)
+    private static double[] Denominators(WindowGeometry geometry, T* x)
     {
         var squares = new double[geometry.Channels * geometry.Run];
         for (nint i = 0; i < squares.Length; i++)
-            squares[i] = x[i] * (double)x[i];
+            squares[i] = Element.ToDouble(x[i]) * Element.ToDouble(x[i]);
         double[] sums = WindowSums(geometry, squares, geometry.Size / 2, (geometry.Size - 1) / 2);
         for (nint i = 0; i < sums.Length; i++)
             sums[i] = geometry.K + geometry.Alpha / geometry.Size * sums[i];
@@ -70,15 +75,16 @@ internal static unsafe class WindowReference
         return sums;
     }
 
-    private static Deviation Over(WindowGeometry geometry, string result, double allowed, Func<WindowGeometry, nint, Deviation, Deviation> sample)
+    /// <summary>The worst element of all samples, each of which is given by its first element's index.</summary>
+    private static Deviation Over(WindowGeometry geometry, string result, Func<nint, Deviation, Deviation> sample)
     {
-        Deviation worst = Deviation.None(result, allowed);
+        Deviation worst = Deviation.None(result);
         var gate = new Lock();
         Parts.Run(geometry.Samples, (first, end) =>
         {
             Deviation own = worst;
             for (nint i = first; i < end; i++)
-                own = sample(geometry, i, own);
+                own = sample(i * geometry.Channels * geometry.Run, own);
             lock (gate)
                 worst = Deviation.Worst(worst, own);
         });

@@ -9,6 +9,7 @@ int main(int argc, char** argv) {
     int T = atoi(argv[2]); at::set_num_threads(T); const char* peer = argv[3]; c10::InferenceMode guard;
     fprintf(stderr, "# libtorch %s threads %d\n", "aten", at::get_num_threads());
     for (auto& c : load_cases(argv[1], argc > 4 ? argv[4] : "", argc > 5 ? argv[5] : "")) for (auto& dt : c.dtypes) {
+        if (c.op != "LayerNorm" && c.op != "GroupNorm" && c.op != "BatchNorm" && c.op != "BatchNormEval" && c.op != "InstanceNorm") continue;
         auto ty = dt == "bf16" ? at::kBFloat16 : at::kFloat; int64_t n = c.count(), N = c.dims[0], C = c.dims.size() > 1 ? c.dims[1] : 1, S = n / (N * C); int k = sets_for(2 * n * (dt == "bf16" ? 2 : 4));
         std::vector<at::Tensor> X, D; for (int i = 0; i < k; i++) { X.push_back(at::randn(c.dims).to(ty)); D.push_back(at::randn(c.dims).to(ty)); }
         auto put = [&](const char* pass, std::function<void(int)> f) { try { emit(peer, c.op, c.name, pass, dt.c_str(), T, measure(f, k)); } catch (std::exception& e) { fprintf(stderr, "# %s %s %s: %.150s\n", c.op.c_str(), c.name.c_str(), pass, e.what()); } };

@@ -13,7 +13,7 @@ if [ ! -e "$PEERS/ort/node_modules/onnxruntime-node" ]; then
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-normlayers() { dotnet run --no-build --project src/NormLayers.Cli -- "$@"; }
+normlayers() { artifacts/bin/NormLayers.Cli/debug/NormLayers.Cli "$@"; }
 x=examples/data/ppocr-v4-rec/05_layer_x.npy # (2, 40, 120)
 # ONNX Runtime's LRN takes four dimensions only: the same elements as (2, 40, 10, 12), in a header of the same length.
 sed '1s/(2, 40, 120), }      /(2, 40, 10, 12), }   /' "$x" > "$work/images.npy"

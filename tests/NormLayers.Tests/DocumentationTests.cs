@@ -106,11 +106,13 @@ public sealed partial class DocumentationTests
     }
 
     /// <summary>The page shows what the gate runs: the example, without the lines that make it a file-based app.</summary>
-    [Fact]
-    public void MigratingPage_Code_IsTheExample()
+    [Theory]
+    [InlineData("migrating-from-torchsharp.md", "from-torchsharp.cs")]
+    [InlineData("model-files.md", "model-files.cs")]
+    public void Page_Code_IsTheExample(string file, string exampleFile)
     {
-        string page = File.ReadAllText(Path.Combine(Repository.Root, "docs", "migrating-from-torchsharp.md")).ReplaceLineEndings("\n");
-        string example = string.Join('\n', File.ReadAllLines(Path.Combine(Repository.Root, "examples", "from-torchsharp.cs")).Where(line => !line.StartsWith('#')));
+        string page = File.ReadAllText(Path.Combine(Repository.Root, "docs", file)).ReplaceLineEndings("\n");
+        string example = string.Join('\n', File.ReadAllLines(Path.Combine(Repository.Root, "examples", exampleFile)).Where(line => !line.StartsWith('#')));
         Assert.Contains($"```csharp\n{example}\n```\n", page, StringComparison.Ordinal);
     }
 
