@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace NormLayers.Internals;
 
@@ -28,17 +29,20 @@ internal static unsafe class SixteenBits
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void Narrow<T>(Vector512<float> value, ref T destination, nint offset) where T : unmanaged
     {
-        Vector512<uint> bits = Narrow<T>(value);
-        Vector512.Narrow(bits, bits).GetLower().StoreUnsafe(ref Unsafe.As<T, ushort>(ref destination), (nuint)offset);
+        Pack(Narrow<T>(value)).StoreUnsafe(ref Unsafe.As<T, ushort>(ref destination), (nuint)offset);
     }
 
     /// <summary>Rounds 16 floats and stores them past the caches, at an address that is a multiple of 32.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void Stream<T>(Vector512<float> value, T* address) where T : unmanaged
     {
-        Vector512<uint> bits = Narrow<T>(value);
-        Vector512.Narrow(bits, bits).GetLower().StoreAlignedNonTemporal((ushort*)address);
+        Pack(Narrow<T>(value)).StoreAlignedNonTemporal((ushort*)address);
     }
+
+    /// <summary>The low 16 bits of each lane, the high ones being zero.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<ushort> Pack(Vector512<uint> bits)
+        => Avx512F.IsSupported ? Avx512F.ConvertToVector256UInt16(bits) : Vector256.Narrow(bits.GetLower(), bits.GetUpper());
 
     /// <summary>Widens a run of elements.</summary>
     internal static void Widen<T>(T* source, float* destination, nint length) where T : unmanaged

@@ -10,6 +10,9 @@ internal readonly unsafe struct Streaming
     /// <summary>From here on a result is streamed: measured, see docs/performance.md.</summary>
     private const nint LeastBytes = 8 << 20;
 
+    /// <summary>How far ahead of the sums: two pages.</summary>
+    private const int AheadBytes = 8192;
+
     /// <summary>Up to here the next group fits the second-level cache beside this one.</summary>
     private const nint MostAheadBytes = 512 << 10;
 
@@ -79,6 +82,19 @@ internal readonly unsafe struct Streaming
     {
         if (Sse.IsSupported)
             Sse.Prefetch1(Unsafe.AsPointer(ref Unsafe.Add(ref Unsafe.AsRef(in source), offset)));
+    }
+
+    /// <summary>Asks for the lines of 64 elements, some way ahead of where they will be read: processors stop reading ahead at the end of a page.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void PrefetchFour<T>(T* source, nint offset) where T : unmanaged
+    {
+        nint ahead = offset + AheadBytes / sizeof(T);
+        Prefetch(in *source, ahead);
+        if (sizeof(T) == 4)
+            Prefetch(in *source, ahead + 16);
+        Prefetch(in *source, ahead + 32);
+        if (sizeof(T) == 4)
+            Prefetch(in *source, ahead + 48);
     }
 
     /// <summary>Makes streamed stores visible before whatever is stored next.</summary>

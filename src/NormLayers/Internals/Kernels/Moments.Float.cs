@@ -42,9 +42,6 @@ internal readonly unsafe partial struct Moments
         public static bool IsMean => false;
     }
 
-    /// <summary>How many elements before they are summed lines are asked for: processors stop reading ahead at the end of a page.</summary>
-    internal const nint PrefetchDistance = 2048;
-
     private const double LeastFloatVariance = 1e-28, LargestFloatVariance = 1e30;
 
     /// <summary>Whether sums of squares in float neither overflowed nor underflowed. A sum of zero is no underflow where floats are too coarse to differ by so little.</summary>
@@ -170,10 +167,7 @@ internal readonly unsafe partial struct Moments
         nint i = 0;
         for (; i <= n - 64; i += 64)
         {
-            Streaming.Prefetch(in *x, i + PrefetchDistance);
-            Streaming.Prefetch(in *x, i + PrefetchDistance + 16);
-            Streaming.Prefetch(in *x, i + PrefetchDistance + 32);
-            Streaming.Prefetch(in *x, i + PrefetchDistance + 48);
+            Streaming.PrefetchFour(x, i);
             Vector512<float> d0 = Elements.LoadFloats(x, i), d1 = Elements.LoadFloats(x, i + 16), d2 = Elements.LoadFloats(x, i + 32), d3 = Elements.LoadFloats(x, i + 48);
             if (TCenter.IsMean)
                 (d0, d1, d2, d3) = (d0 - from, d1 - from, d2 - from, d3 - from);

@@ -301,6 +301,8 @@ internal static unsafe partial class RowNorm
         nint i = 0;
         for (; i <= n - 64; i += 64)
         {
+            Streaming.PrefetchFour(dy, i);
+            Streaming.PrefetchFour(x, i);
             Vector512<float> g0 = TWeight.Load(dy, weight, i), g1 = TWeight.Load(dy, weight, i + 16), g2 = TWeight.Load(dy, weight, i + 32), g3 = TWeight.Load(dy, weight, i + 48);
             s0 += g0;
             s1 += g1;

@@ -13,9 +13,6 @@ internal static unsafe partial class RowNorm
     /// <summary>How many groups the sums are ahead: with one, the loop would begin by waiting for the last sums.</summary>
     private const nint Lag = 2;
 
-    /// <summary>How many elements before they are summed lines are asked for: processors stop reading ahead at the end of a page.</summary>
-    private const nint PrefetchDistance = 2048;
-
     /// <summary>Longer groups would not be in the second-level cache any more when it is their turn to be written.</summary>
     private const nint MostPipelinedLength = 1536;
 
@@ -167,10 +164,7 @@ internal static unsafe partial class RowNorm
         }
         for (; i <= n - 64 - head; i += 64)
         {
-            Streaming.Prefetch(in *next, i + PrefetchDistance);
-            Streaming.Prefetch(in *next, i + PrefetchDistance + 16);
-            Streaming.Prefetch(in *next, i + PrefetchDistance + 32);
-            Streaming.Prefetch(in *next, i + PrefetchDistance + 48);
+            Streaming.PrefetchFour(next, i);
             Vector512<float> d0 = Elements.LoadFloats(next, i), d1 = Elements.LoadFloats(next, i + 16), d2 = Elements.LoadFloats(next, i + 32), d3 = Elements.LoadFloats(next, i + 48);
             if (TCenter.IsMean)
             {
