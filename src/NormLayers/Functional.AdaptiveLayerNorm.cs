@@ -11,7 +11,7 @@ namespace NormLayers;
 public static partial class Functional
 {
     /// <summary>Normalizes over the last dimensions of the input, and scales and shifts each sample by factors and summands of its own, as diffusion transformers do.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (N, *, normalizedShape), any strides.</param>
     /// <param name="normalizedShape">The lengths of the last dimensions, which share statistics; at least one, and one fewer than the input has.</param>
     /// <param name="scale">Each sample's scale, of shape (N, normalizedShape).</param>
@@ -38,12 +38,19 @@ public static partial class Functional
         if (!statistics.IsEmpty)
             CheckStatistics(statistics, layout);
         Layout.CheckApart(scale, destination, nameof(scale), nameof(destination));
-        using var weight = new SampleWeight<T>(scale);
+        if (SixteenBits.Is<T>())
+        {
+            Layout.CheckApart(shift, destination, nameof(shift), nameof(destination));
+            using SampleParameter<T, float> w = new(scale, 1), b = new(shift, 0);
+            RowForward(input, layout, w.Tensor, b.Tensor, eps, destination, statistics, maxThreads);
+            return;
+        }
+        using var weight = new SampleParameter<T, T>(scale, 1);
         RowForward(input, layout, weight.Tensor, shift, eps, destination, statistics, maxThreads);
     }
 
     /// <summary>Normalizes over the last dimensions of the input, and scales and shifts each sample by factors and summands of its own.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (N, *, normalizedShape), any strides.</param>
     /// <param name="normalizedShape">The lengths of the last dimensions, which share statistics; at least one, and one fewer than the input has.</param>
     /// <param name="scale">Each sample's scale, of shape (N, normalizedShape).</param>
@@ -64,7 +71,7 @@ public static partial class Functional
     }
 
     /// <summary>The gradients of <c>AdaptiveLayerNorm</c>. Each result is optional: <c>default</c> for one that is not wanted.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="gradOutput">The gradient of the output, any strides.</param>
     /// <param name="input">The forward's input, of shape (N, *, normalizedShape), any strides.</param>
     /// <param name="normalizedShape">The lengths of the dimensions that share statistics.</param>
@@ -88,13 +95,19 @@ public static partial class Functional
         CheckApart(scale, gradInput, nameof(scale), nameof(gradInput));
         CheckApart(scale, gradScale, nameof(scale), nameof(gradScale));
         CheckApart(scale, gradShift, nameof(scale), nameof(gradShift));
-        using var weight = new SampleWeight<T>(scale);
+        if (SixteenBits.Is<T>())
+        {
+            using var w = new SampleParameter<T, float>(scale, 1);
+            RowBackward<T, float, T>(gradOutput, input, layout, statistics, w.Tensor, gradInput, gradScale, gradShift, maxThreads: maxThreads);
+            return;
+        }
+        using var weight = new SampleParameter<T, T>(scale, 1);
         RowBackward(gradOutput, input, layout, statistics, weight.Tensor, gradInput, gradScale, gradShift, maxThreads: maxThreads);
     }
 
     private static RowLayout AdaptiveLayout<T>(in ReadOnlyTensorSpan<T> input, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> scale)
     {
-        Elements.CheckFullPrecision<T>("AdaptiveLayerNorm");
+        Elements.CheckSupported<T>("AdaptiveLayerNorm");
         RowLayout layout = Dimensions<T>(input.Lengths, normalizedShape, default, default, RowStatistic.MeanAndVariance, null);
         if (input.Rank == normalizedShape.Length)
             throw new ArgumentException($"Expected an input with a dimension of samples before the normalized shape {Layout.Text(normalizedShape)}, got shape {Layout.Text(input.Lengths)}.", nameof(input));
@@ -114,28 +127,30 @@ public static partial class Functional
             throw new ArgumentException($"Expected {name} of the scale's shape {Layout.Text(scale.Lengths)}, got shape {Layout.Text(gradient.Lengths)}.", name);
     }
 
-    /// <summary>1 + scale in rented memory: small beside the input, whose groups read it again and again.</summary>
-    private readonly ref struct SampleWeight<T> where T : unmanaged
+    /// <summary>A parameter of each sample plus a number, in the type that is computed in, in rented memory: small beside the input, whose groups read it again and again.</summary>
+    private readonly ref struct SampleParameter<T, TCompute>
+        where T : unmanaged
+        where TCompute : unmanaged
     {
-        private readonly T[] rented;
+        private readonly TCompute[] rented;
 
-        internal SampleWeight(in ReadOnlyTensorSpan<T> scale)
+        internal SampleParameter(in ReadOnlyTensorSpan<T> parameter, double summand)
         {
-            int count = checked((int)scale.FlattenedLength);
-            rented = ArrayPool<T>.Shared.Rent(count);
-            Tensor = new ReadOnlyTensorSpan<T>(rented.AsSpan(0, count), scale.Lengths);
-            using var source = new ContiguousOperand<T>(scale);
-            ref T first = ref MemoryMarshal.GetArrayDataReference(rented);
-            Vector512<T> one = Vector512.Create(Elements.FromDouble<T>(1));
+            int count = checked((int)parameter.FlattenedLength);
+            rented = ArrayPool<TCompute>.Shared.Rent(count);
+            Tensor = new ReadOnlyTensorSpan<TCompute>(rented.AsSpan(0, count), parameter.Lengths);
+            using var source = new ComputeOperand<T, TCompute>(parameter);
+            ref TCompute first = ref MemoryMarshal.GetArrayDataReference(rented);
+            Vector512<TCompute> summands = Vector512.Create(Elements.FromDouble<TCompute>(summand));
             int i = 0;
-            for (; i <= count - Vector512<T>.Count; i += Vector512<T>.Count)
-                (one + Vector512.LoadUnsafe(in source.Reference, (nuint)i)).StoreUnsafe(ref first, (nuint)i);
+            for (; i <= count - Vector512<TCompute>.Count; i += Vector512<TCompute>.Count)
+                (summands + Vector512.LoadUnsafe(in source.Reference, (nuint)i)).StoreUnsafe(ref first, (nuint)i);
             for (; i < count; i++)
-                Unsafe.Add(ref first, i) = Elements.FromDouble<T>(1 + Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in source.Reference), i)));
+                Unsafe.Add(ref first, i) = Elements.FromDouble<TCompute>(summand + Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in source.Reference), i)));
         }
 
-        internal ReadOnlyTensorSpan<T> Tensor { get; }
+        internal ReadOnlyTensorSpan<TCompute> Tensor { get; }
 
-        public void Dispose() => ArrayPool<T>.Shared.Return(rented);
+        public void Dispose() => ArrayPool<TCompute>.Shared.Return(rented);
     }
 }

@@ -9,7 +9,7 @@ namespace NormLayers;
 public static partial class Functional
 {
     /// <summary>Adds a residual to the input and normalizes the sum over its last dimensions, in one pass over memory; gives both.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (*, normalizedShape), any strides.</param>
     /// <param name="residual">What is added to it; of the input's shape, any strides.</param>
     /// <param name="normalizedShape">The lengths of the last dimensions, which share statistics; at least one.</param>
@@ -33,12 +33,12 @@ public static partial class Functional
     public static void AddLayerNorm<T>(in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> residual, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> sum, in TensorSpan<T> destination, Span<GroupStatistics> statistics = default, int maxThreads = 0)
         where T : unmanaged
     {
-        Elements.CheckFullPrecision<T>("AddLayerNorm");
+        Elements.CheckSupported<T>("AddLayerNorm");
         AddForward(input, residual, LayerNormLayout(input, normalizedShape, weight, bias, null), weight, bias, eps, sum, destination, statistics, maxThreads);
     }
 
     /// <summary>Adds a residual to the input and normalizes the sum over its last dimensions; gives both.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (*, normalizedShape), any strides.</param>
     /// <param name="residual">What is added to it; of the input's shape, any strides.</param>
     /// <param name="normalizedShape">The lengths of the last dimensions, which share statistics; at least one.</param>
@@ -59,7 +59,7 @@ public static partial class Functional
     }
 
     /// <summary>The gradients of <c>AddLayerNorm</c>. Each result is optional: <c>default</c> for one that is not wanted.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="gradOutput">The gradient of the normalized sum, any strides.</param>
     /// <param name="gradSum">The gradient of the sum from elsewhere (the residual stream), any strides; <c>default</c> for none.</param>
     /// <param name="sum">The sum that the forward gave, of shape (*, normalizedShape), any strides.</param>
@@ -78,12 +78,12 @@ public static partial class Functional
     public static void AddLayerNormBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> gradSum, in ReadOnlyTensorSpan<T> sum, ReadOnlySpan<nint> normalizedShape, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, in TensorSpan<T> gradBias, int maxThreads = 0)
         where T : unmanaged
     {
-        Elements.CheckFullPrecision<T>("AddLayerNorm");
+        Elements.CheckSupported<T>("AddLayerNorm");
         AddBackward(gradOutput, gradSum, sum, LayerNormLayout(sum, normalizedShape, weight, default, null), statistics, weight, gradInput, gradWeight, gradBias, maxThreads);
     }
 
     /// <summary>Adds a residual to the input and divides the sum by its root mean square over the last dimensions, in one pass over memory; gives both.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (*, normalizedShape), any strides.</param>
     /// <param name="residual">What is added to it; of the input's shape, any strides.</param>
     /// <param name="normalizedShape">The lengths of the last dimensions, which share statistics; at least one.</param>
@@ -106,12 +106,12 @@ public static partial class Functional
     public static void AddRMSNorm<T>(in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> residual, ReadOnlySpan<nint> normalizedShape, in ReadOnlyTensorSpan<T> weight, double? eps, in TensorSpan<T> sum, in TensorSpan<T> destination, Span<GroupStatistics> statistics = default, int maxThreads = 0)
         where T : unmanaged
     {
-        Elements.CheckFullPrecision<T>("AddRMSNorm");
+        Elements.CheckSupported<T>("AddRMSNorm");
         AddForward(input, residual, RMSNormLayout(input, normalizedShape, weight, null), weight, default, eps ?? Elements.MachineEpsilon<T>(), sum, destination, statistics, maxThreads);
     }
 
     /// <summary>Adds a residual to the input and divides the sum by its root mean square over the last dimensions; gives both.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (*, normalizedShape), any strides.</param>
     /// <param name="residual">What is added to it; of the input's shape, any strides.</param>
     /// <param name="normalizedShape">The lengths of the last dimensions, which share statistics; at least one.</param>
@@ -131,7 +131,7 @@ public static partial class Functional
     }
 
     /// <summary>The gradients of <c>AddRMSNorm</c>. Each result is optional: <c>default</c> for one that is not wanted.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="gradOutput">The gradient of the normalized sum, any strides.</param>
     /// <param name="gradSum">The gradient of the sum from elsewhere (the residual stream), any strides; <c>default</c> for none.</param>
     /// <param name="sum">The sum that the forward gave, of shape (*, normalizedShape), any strides.</param>
@@ -149,7 +149,7 @@ public static partial class Functional
     public static void AddRMSNormBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> gradSum, in ReadOnlyTensorSpan<T> sum, ReadOnlySpan<nint> normalizedShape, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, int maxThreads = 0)
         where T : unmanaged
     {
-        Elements.CheckFullPrecision<T>("AddRMSNorm");
+        Elements.CheckSupported<T>("AddRMSNorm");
         AddBackward(gradOutput, gradSum, sum, RMSNormLayout(sum, normalizedShape, weight, null), statistics, weight, gradInput, gradWeight, default, maxThreads);
     }
 
@@ -166,13 +166,17 @@ public static partial class Functional
             return;
         using var x = new ContiguousOperand<T>(input);
         using var r = new ContiguousOperand<T>(residual);
-        using var w = new ContiguousOperand<T>(weight);
-        using var b = new ContiguousOperand<T>(bias);
         ref T s = ref TensorMarshal.GetReference(sum), y = ref TensorMarshal.GetReference(destination);
-        if (typeof(T) == typeof(float))
-            RowNorm.Forward(in As<T, float>(in x.Reference), ref Unsafe.As<T, float>(ref y), layout, in As<T, float>(in w.Reference), in As<T, float>(in b.Reference), eps, statistics, maxThreads, in As<T, float>(in r.Reference), ref Unsafe.As<T, float>(ref s));
+        if (typeof(T) == typeof(double))
+        {
+            using ComputeOperand<T, double> w = new(weight), b = new(bias);
+            RowNorm.Forward(in x.Reference, ref y, layout, in w.Reference, in b.Reference, eps, statistics, maxThreads, in r.Reference, ref s);
+        }
         else
-            RowNorm.Forward(in As<T, double>(in x.Reference), ref Unsafe.As<T, double>(ref y), layout, in As<T, double>(in w.Reference), in As<T, double>(in b.Reference), eps, statistics, maxThreads, in As<T, double>(in r.Reference), ref Unsafe.As<T, double>(ref s));
+        {
+            using ComputeOperand<T, float> w = new(weight), b = new(bias);
+            RowNorm.Forward(in x.Reference, ref y, layout, in w.Reference, in b.Reference, eps, statistics, maxThreads, in r.Reference, ref s);
+        }
 
         static void CheckResult(in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> residual, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, in TensorSpan<T> result, string name)
         {

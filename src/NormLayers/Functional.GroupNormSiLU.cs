@@ -7,7 +7,7 @@ namespace NormLayers;
 public static partial class Functional
 {
     /// <summary>Normalizes each sample's channels in groups and applies SiLU, in one pass over memory.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (N, C, *), any strides.</param>
     /// <param name="numGroups">The number of groups that a sample's C channels are cut into; divides C.</param>
     /// <param name="weight">Factors of shape (C), or <c>default</c> for none.</param>
@@ -30,7 +30,7 @@ public static partial class Functional
     public static void GroupNormSiLU<T>(in ReadOnlyTensorSpan<T> input, nint numGroups, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, double eps, in TensorSpan<T> destination, Span<GroupStatistics> statistics = default, int maxThreads = 0)
         where T : unmanaged
     {
-        Elements.CheckFullPrecision<T>("GroupNormSiLU");
+        Elements.CheckSupported<T>("GroupNormSiLU");
         RowLayout layout = GroupNormLayout(input, numGroups, weight, bias);
         if (!statistics.IsEmpty)
             CheckStatistics(statistics, layout);
@@ -38,7 +38,7 @@ public static partial class Functional
     }
 
     /// <summary>Normalizes each sample's channels in groups and applies SiLU.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="input">The input, of shape (N, C, *), any strides.</param>
     /// <param name="numGroups">The number of groups that a sample's C channels are cut into; divides C.</param>
     /// <param name="weight">Factors of shape (C), or null for none.</param>
@@ -59,7 +59,7 @@ public static partial class Functional
     }
 
     /// <summary>The gradients of <c>GroupNormSiLU</c>. Each result is optional: <c>default</c> for one that is not wanted.</summary>
-    /// <typeparam name="T"><see cref="float"/> or <see cref="double"/>.</typeparam>
+    /// <typeparam name="T"><see cref="float"/>, <see cref="double"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="gradOutput">The gradient of the output, any strides.</param>
     /// <param name="input">The forward's input, of shape (N, C, *), any strides.</param>
     /// <param name="numGroups">The number of groups that a sample's C channels are cut into.</param>
@@ -78,7 +78,7 @@ public static partial class Functional
     public static void GroupNormSiLUBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, nint numGroups, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, in TensorSpan<T> gradBias, int maxThreads = 0)
         where T : unmanaged
     {
-        Elements.CheckFullPrecision<T>("GroupNormSiLU");
+        Elements.CheckSupported<T>("GroupNormSiLU");
         RowLayout layout = GroupNormLayout(input, numGroups, weight, bias);
         CheckApart(bias, gradInput, nameof(bias), nameof(gradInput));
         CheckApart(bias, gradWeight, nameof(bias), nameof(gradWeight));

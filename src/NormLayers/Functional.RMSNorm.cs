@@ -91,7 +91,7 @@ public static partial class Functional
         where T : unmanaged
     {
         RowLayout layout = RMSNormLayout(input, normalizedShape, weight, axis);
-        RowBackward<T, T>(gradOutput, input, layout, statistics, weight, gradInput, gradWeight, default, maxThreads: maxThreads);
+        RowBackward<T, T, T>(gradOutput, input, layout, statistics, weight, gradInput, gradWeight, default, maxThreads: maxThreads);
     }
 
     /// <summary>The Jacobian-vector product of <c>RMSNorm</c>: how the output moves when its inputs move along tangents.</summary>

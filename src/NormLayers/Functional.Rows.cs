@@ -50,9 +50,10 @@ public static partial class Functional
     }
 
     /// <summary>Where several threads may add to the same parameter gradients, they pass the same gate.</summary>
-    internal static void RowBackward<T, TParameter>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<TParameter> weight, in TensorSpan<T> gradInput, in TensorSpan<TParameter> gradWeight, in TensorSpan<TParameter> gradBias, Lock? gate = null, int maxThreads = 0, in ReadOnlyTensorSpan<T> gradSum = default, in ReadOnlyTensorSpan<TParameter> bias = default, bool activated = false)
+    internal static void RowBackward<T, TParameter, TGradient>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in RowLayout layout, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<TParameter> weight, in TensorSpan<T> gradInput, in TensorSpan<TGradient> gradWeight, in TensorSpan<TGradient> gradBias, Lock? gate = null, int maxThreads = 0, in ReadOnlyTensorSpan<T> gradSum = default, in ReadOnlyTensorSpan<TParameter> bias = default, bool activated = false)
         where T : unmanaged
         where TParameter : unmanaged
+        where TGradient : unmanaged
     {
         CheckLike(gradOutput, input, nameof(gradOutput));
         CheckStatistics(statistics, layout);
@@ -78,11 +79,11 @@ public static partial class Functional
         Span<double> biasSums = gradBias.Rank == 0 ? [] : sums.Span[(int)layout.Parameters..];
         if (SixteenBits.Is<T>())
         {
-            using var w = new ComputeOperand<TParameter, float>(weight);
+            using ComputeOperand<TParameter, float> w = new(weight), b = new(bias);
             if (groups.IsStrided)
                 StagedNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups.Strided, statistics, in w.Reference, weightSums, biasSums, maxThreads);
             else
-                RowNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups, statistics, in w.Reference, weightSums, biasSums, maxThreads, in dSum.Reference, in Unsafe.NullRef<float>());
+                RowNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups, statistics, in w.Reference, weightSums, biasSums, maxThreads, in dSum.Reference, in b.Reference, activated);
         }
         else
         {
@@ -215,7 +216,7 @@ public static partial class Functional
         Layout.CheckApart(gradGradInput, gradient, nameof(gradGradInput), name);
     }
 
-    private static void CheckParameterGradient<T, TParameter>(in TensorSpan<TParameter> gradient, in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<TParameter> weight, in TensorSpan<T> gradInput, in RowLayout layout, string name) where T : unmanaged where TParameter : unmanaged
+    private static void CheckParameterGradient<T, TParameter, TGradient>(in TensorSpan<TGradient> gradient, in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<TParameter> weight, in TensorSpan<T> gradInput, in RowLayout layout, string name) where T : unmanaged where TParameter : unmanaged where TGradient : unmanaged
     {
         if (gradient.Rank == 0)
             return;

@@ -22,6 +22,8 @@ public abstract class MixedPrecisionTests<T> where T : unmanaged
         ("BatchNorm1d(6)", [5, 6, 11]),
         ("LayerNorm(20011)", [3, 20011]),
         ("GroupNorm(2, 6)", [2, 6, 83, 89]),
+        ("LayerNorm(128)", [9, 128]),
+        ("RMSNorm(192)", [11, 192]),
     ];
 
     [Fact]
@@ -66,6 +68,45 @@ public abstract class MixedPrecisionTests<T> where T : unmanaged
             AssertRounded(expected, dx, text);
             for (int p = 0; p < gradients.Length; p++)
                 AssertSame(Tensors.ToArray(layer.Parameters[p].Grad), gradients[p], $"{text} {layer.Parameters[p].Name}");
+        }
+    }
+
+    /// <summary>Rows whose parameters are brought into another order; the odd ones are done in double, from there.</summary>
+    [Fact]
+    public void Forward_OfRowsBesideOnesOutOfRange_HasTheirBits()
+    {
+        (NormLayer<float> layer, Tensor<T> x, _) = Make("LayerNorm(128)", [9, 128]);
+        T[] expected = Tensors.ToArray(layer.Forward(x)), values = Tensors.ToArray(x);
+        values[4 * 128 + 3] = Numbers.FromDouble<T>(double.NaN);
+        values[6 * 128 + 70] = Numbers.FromDouble<T>(double.NegativeInfinity);
+        values.AsSpan(7 * 128, 128).Clear();
+        T[] actual = Tensors.ToArray(layer.Forward(Tensor.Create(values, [9, 128]))), bias = [.. Tensors.ToArray(layer.Parameters[1].Value).Select(value => Numbers.FromDouble<T>(value))];
+        for (int row = 0; row < 9; row++)
+        {
+            T[] found = actual[(row * 128)..((row + 1) * 128)];
+            if (row is 4 or 6)
+                Assert.All(found, value => Assert.True(double.IsNaN(Numbers.ToDouble(value))));
+            else
+                Assert.Equal(row == 7 ? bias : expected[(row * 128)..((row + 1) * 128)], found);
+        }
+    }
+
+    /// <summary>From 8 MB on a result is streamed, which asks for alignment.</summary>
+    [Fact]
+    public void Forward_StreamedToEveryAlignment_HasTheSameBits()
+    {
+        foreach ((int rows, int length) in new[] { (33_000, 128), (61, 70_001), (4200, 1001) })
+        {
+            T[] x = new Generator(9).Values<T>(rows * length);
+            T[]? expected = null;
+            foreach (int offset in new[] { 0, 1, 8, 15, 16, 31 })
+            {
+                var memory = new T[x.Length + 32];
+                Functional.LayerNorm(new ReadOnlyTensorSpan<T>(x, [rows, length]), [length], default, default, 1e-5, new TensorSpan<T>(memory.AsSpan(offset, x.Length), [rows, length]));
+                expected ??= memory[..x.Length];
+                Assert.True(expected.AsSpan().SequenceEqual(memory.AsSpan(offset, x.Length)), $"rows of {length} at offset {offset}");
+                Assert.True(memory.AsSpan(offset + x.Length).IndexOfAnyExcept(default(T)) < 0);
+            }
         }
     }
 

@@ -31,14 +31,6 @@ internal static class Elements
             ThrowNotSupported(layer, $"elements of type {typeof(T).Name} with parameters of type {typeof(TParameter).Name}: both must have one type, but for parameters of Single (float) with elements of Half or BFloat16");
     }
 
-    /// <summary>Throws unless the element type is one that needs no staging through float, as the fused forms cannot do it.</summary>
-    /// <exception cref="NotSupportedException">The type is neither float nor double.</exception>
-    internal static void CheckFullPrecision<T>(string layer)
-    {
-        if (typeof(T) != typeof(float) && typeof(T) != typeof(double))
-            ThrowNotSupported(layer, $"elements of type {typeof(T).Name}: the element type must be Single (float) or Double (double)");
-    }
-
     [DoesNotReturn]
     private static void ThrowNotSupported(string layer, string types) => throw new NotSupportedException($"{layer} is not implemented for {types}.");
 
@@ -46,6 +38,11 @@ internal static class Elements
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static unsafe Vector512<float> LoadFloats<T>(T* source, nint offset) where T : unmanaged
         => typeof(T) == typeof(float) ? Vector512.Load((float*)source + offset) : SixteenBits.Widen(in *source, offset);
+
+    /// <summary>Loads 32 elements as float: 16 and the next 16, or of a 16-bit type those of even and those of odd index.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static unsafe (Vector512<float> A, Vector512<float> B) LoadPairs<T>(T* source, nint offset) where T : unmanaged
+        => typeof(T) == typeof(float) ? (Vector512.Load((float*)source + offset), Vector512.Load((float*)source + offset + 16)) : SixteenBits.WidenPairs(source + offset);
 
     /// <summary>Rounds 16 floats to the element type and stores them.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -25,6 +25,33 @@ internal static unsafe class SixteenBits
         return Widen<T>(Vector512.WidenLower(packed.ToVector512Unsafe()));
     }
 
+    /// <summary>Widens 32 elements, those of even index and those of odd: fewer steps than in their order, and none across lanes.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static (Vector512<float> Even, Vector512<float> Odd) WidenPairs<T>(T* source) where T : unmanaged
+    {
+        Vector512<uint> bits = Vector512.Load((uint*)source);
+        if (typeof(T) == typeof(BFloat16))
+            return (Vector512.ShiftLeft(bits, 16).AsSingle(), (bits & Vector512.Create(0xFFFF0000)).AsSingle());
+        return (Widen<T>(bits & Vector512.Create(0xFFFFu)), Widen<T>(Vector512.ShiftRightLogical(bits, 16)));
+    }
+
+    /// <summary>Rounds 32 floats, and puts those of the first vector at even indices and those of the second at odd ones.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static Vector512<uint> NarrowPairs<T>(Vector512<float> even, Vector512<float> odd) where T : unmanaged
+    {
+        if (typeof(T) == typeof(BFloat16))
+            return Vector512.ConditionalSelect(Vector512.Create(0xFFFF0000), Rounded(odd), Vector512.ShiftRightLogical(Rounded(even), 16));
+        return Narrow<T>(even) | Vector512.ShiftLeft(Narrow<T>(odd), 16);
+    }
+
+    /// <summary>The nearest bfloat16 in the upper 16 bits.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<uint> Rounded(Vector512<float> value)
+    {
+        Vector512<uint> bits = value.AsUInt32(), even = Vector512.ShiftRightLogical(bits, 16) & Vector512<uint>.One;
+        return Vector512.ConditionalSelect(Vector512.Equals(value, value).AsUInt32(), bits + even + Vector512.Create(0x7FFFu), bits | Vector512.Create(0x400000u));
+    }
+
     /// <summary>Rounds 16 floats and stores them.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void Narrow<T>(Vector512<float> value, ref T destination, nint offset) where T : unmanaged
@@ -81,8 +108,8 @@ internal static unsafe class SixteenBits
             i = Streaming.Head(ref *destination, length);
             if (i > 0)
                 Narrow<T>(source, destination, i, false);
-            for (; i <= length - 32; i += 32)
-                Streaming.Store(Vector512.Narrow(Narrow<T>(Vector512.Load(source + i)), Narrow<T>(Vector512.Load(source + i + 16))), ref *(ushort*)destination, i);
+            for (; i <= length - 16; i += 16)
+                Stream(Vector512.Load(source + i), destination + i);
             Narrow<T>(source + i, destination + i, length - i, false);
             return;
         }
@@ -137,13 +164,9 @@ internal static unsafe class SixteenBits
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector512<uint> Narrow<T>(Vector512<float> value) where T : unmanaged
     {
-        Vector512<uint> bits = value.AsUInt32();
         if (typeof(T) == typeof(BFloat16))
-        {
-            Vector512<uint> even = Vector512.ShiftRightLogical(bits, 16) & Vector512<uint>.One;
-            Vector512<uint> upper = Vector512.ShiftRightLogical(bits + even + Vector512.Create(0x7FFFu), 16);
-            return Vector512.ConditionalSelect(Vector512.Equals(value, value).AsUInt32(), upper, Vector512.ShiftRightLogical(bits, 16) | Vector512.Create(0x40u));
-        }
+            return Vector512.ShiftRightLogical(Rounded(value), 16);
+        Vector512<uint> bits = value.AsUInt32();
 
         const uint Infinity = 0x7C00, QuietNaN = 0x7E00;
         Vector512<uint> magnitude = bits & Vector512.Create(0x7FFFFFFFu);

@@ -31,12 +31,12 @@ internal readonly unsafe struct Streaming
     /// <summary>The same, with another distance.</summary>
     internal Streaming WithAhead(nint ahead) => new(Wanted, ahead);
 
-    /// <summary>How many elements, at most <paramref name="length"/>, come before the first whole line of 64 bytes.</summary>
+    /// <summary>How many elements, at most <paramref name="length"/>, come before the first whole line of 64 bytes, or of a 16-bit type half line, which is what 16 elements fill.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static nint Head<T>(ref T destination, nint length) where T : unmanaged
     {
-        nint past = (nint)Unsafe.AsPointer(ref destination) & 63;
-        return past == 0 ? 0 : Math.Min((64 - past) / sizeof(T), length);
+        nint whole = sizeof(T) == 2 ? 32 : 64, past = (nint)Unsafe.AsPointer(ref destination) & (whole - 1);
+        return past == 0 ? 0 : Math.Min((whole - past) / sizeof(T), length);
     }
 
     /// <summary>Stores a line of 64 bytes at an address that is a multiple of 64.</summary>
@@ -74,6 +74,27 @@ internal readonly unsafe struct Streaming
             Store(value, ref *(float*)destination, offset);
         else
             SixteenBits.Stream(value, destination + offset);
+    }
+
+    /// <summary>Rounds 32 floats as <see cref="Elements.LoadPairs"/> gives them and stores them.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal void StorePairs<T>(Vector512<float> a, Vector512<float> b, T* destination, nint offset) where T : unmanaged
+    {
+        if (typeof(T) == typeof(float))
+        {
+            StoreFloats(a, destination, offset);
+            StoreFloats(b, destination, offset + 16);
+            return;
+        }
+        Vector512<uint> packed = SixteenBits.NarrowPairs<T>(a, b);
+        uint* address = (uint*)(destination + offset);
+        if (!Wanted)
+        {
+            packed.Store(address);
+            return;
+        }
+        packed.GetLower().StoreAlignedNonTemporal(address);
+        packed.GetUpper().StoreAlignedNonTemporal(address + 8);
     }
 
     /// <summary>Asks for the line of an element, which need not exist, to be brought to the second-level cache.</summary>

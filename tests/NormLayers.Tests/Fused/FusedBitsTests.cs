@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Numerics;
 using System.Numerics.Tensors;
 using NormLayers.Tests.Properties;
 using Xunit;
@@ -10,9 +9,9 @@ namespace NormLayers.Tests.Fused;
 public sealed class FusedBitsTests
 {
     [Fact]
-    public void FusedForms_OfEveryCase_HaveTheStoredBits() => StoredBits.Check("Fused", Rows<float>("float").Concat(Rows<double>("double")));
+    public void FusedForms_OfEveryCase_HaveTheStoredBits() => StoredBits.Check("Fused", Rows<float>("float").Concat(Rows<double>("double")).Concat(Rows<Half>("half")).Concat(Rows<BFloat16>("bfloat16")));
 
-    private static IEnumerable<(string Name, string Hash)> Rows<T>(string type) where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    private static IEnumerable<(string Name, string Hash)> Rows<T>(string type) where T : unmanaged
     {
         foreach (int length in new[] { 7, 65, 5003 })
         {

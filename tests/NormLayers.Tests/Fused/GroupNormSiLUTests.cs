@@ -70,8 +70,6 @@ public sealed class GroupNormSiLUTests
         Assert.Contains("Expected the statistics of 4 groups", Refusal(() => Functional.GroupNormSiLU(x.AsReadOnlyTensorSpan(), 2, default, default, 1e-5, x.AsTensorSpan(), new GroupStatistics[3])));
         Tensor<float> channelsLast = Tensors.WithStrides(x, [12, 1, 4]);
         Assert.Contains("Expected a row-major contiguous destination", Refusal(() => Functional.GroupNormSiLU(x.AsReadOnlyTensorSpan(), 2, default, default, 1e-5, channelsLast.AsTensorSpan())));
-        Tensor<Half> half = Tensor.CreateFromShape<Half>([2, 4, 3]);
-        Assert.Equal("GroupNormSiLU is not implemented for elements of type Half: the element type must be Single (float) or Double (double).", Assert.Throws<NotSupportedException>(() => Functional.GroupNormSiLU(half, 2)).Message);
     }
 
     private static void Check<T>(int samples, int channels, int positions, int groups, double ulps) where T : unmanaged, IBinaryFloatingPointIeee754<T>
@@ -113,7 +111,8 @@ public sealed class GroupNormSiLUTests
         for (int i = 0; i < z.Length; i++)
         {
             double at = double.CreateChecked(z[i]), expected = at < -700 ? at * Math.Exp(at / 2) * Math.Exp(at / 2) : at / (1 + Math.Exp(-at)), distance = Ulp.Distance<T>(double.CreateChecked(y[i]), expected, expected);
-            Assert.True(distance <= ulps, $"SiLU of {at:R} is {y[i]}, expected {expected:R}: {distance:G3} ulp");
+            if (!(distance <= ulps))
+                Assert.Fail($"SiLU of {at:R} is {y[i]}, expected {expected:R}: {distance:G3} ulp");
         }
     }
 
@@ -129,7 +128,8 @@ public sealed class GroupNormSiLUTests
         {
             double at = double.CreateChecked(z[i]), g = double.CreateChecked(dy[i]), sigmoid = 1 / (1 + Math.Exp(-at)), opposite = 1 / (1 + Math.Exp(at));
             double expected = g * sigmoid * (1 + at * opposite), distance = Ulp.Distance<T>(double.CreateChecked(dz[i]), expected, Math.Abs(g) * sigmoid * (1 + Math.Abs(at) * opposite));
-            Assert.True(distance <= allowed, $"the gradient of SiLU at {at:R} for {g:R} is {dz[i]}, expected {expected:R}: {distance:G3} ulp");
+            if (!(distance <= allowed))
+                Assert.Fail($"the gradient of SiLU at {at:R} for {g:R} is {dz[i]}, expected {expected:R}: {distance:G3} ulp");
         }
         return dz;
     }
@@ -138,7 +138,8 @@ public sealed class GroupNormSiLUTests
     {
         double tolerance = Ulp.Of<T>(expected.Max(value => Math.Abs(double.CreateChecked(value))));
         for (int i = 0; i < expected.Length; i++)
-            Assert.True(Math.Abs(double.CreateChecked(expected[i] - actual[i])) <= tolerance, $"element {i} is {actual[i]}, expected {expected[i]} within {tolerance:G3}");
+            if (!(Math.Abs(double.CreateChecked(expected[i] - actual[i])) <= tolerance))
+                Assert.Fail($"element {i} is {actual[i]}, expected {expected[i]} within {tolerance:G3}");
     }
 
     internal static (T[] Dx, T[] Dw, T[] Db) Backward<T>(T[] x, T[] dy, T[] w, T[] b, nint[] shape, int groups, int threads, bool inPlace) where T : unmanaged

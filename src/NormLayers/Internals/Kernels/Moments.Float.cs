@@ -11,8 +11,8 @@ namespace NormLayers.Internals.Kernels;
 /// difference, c was far off the mean (an outlier among the eight), and the block is summed again about its mean.
 /// </para>
 /// <para>
-/// Order: the last n mod 16 elements of a block begin the sums; then element i goes to lane i mod 64 of four vectors, which are
-/// added by pairs, widened to double and folded by halves. Blocks have 2048 elements, the last up to 4095, and are merged in
+/// Order: the last n mod 16 elements of a block begin the sums; then element i goes to lane i mod 64 of four vectors (of 16-bit
+/// elements, the even ones of 32 to one vector and the odd ones to the next), which are added by pairs, widened to double and folded by halves. Blocks have 2048 elements, the last up to 4095, and are merged in
 /// order with their means in double. The cut depends on the number of elements alone.
 /// </para>
 /// <para>
@@ -168,7 +168,8 @@ internal readonly unsafe partial struct Moments
         for (; i <= n - 64; i += 64)
         {
             Streaming.PrefetchFour(x, i);
-            Vector512<float> d0 = Elements.LoadFloats(x, i), d1 = Elements.LoadFloats(x, i + 16), d2 = Elements.LoadFloats(x, i + 32), d3 = Elements.LoadFloats(x, i + 48);
+            (Vector512<float> d0, Vector512<float> d1) = Elements.LoadPairs(x, i);
+            (Vector512<float> d2, Vector512<float> d3) = Elements.LoadPairs(x, i + 32);
             if (TCenter.IsMean)
                 (d0, d1, d2, d3) = (d0 - from, d1 - from, d2 - from, d3 - from);
             if (TCenter.IsMean)

@@ -22,10 +22,11 @@ internal static unsafe partial class RowNorm
     {
         internal readonly float Hi, Lo, Rstd, Mean, Product;
 
-        internal FloatGroup(in GroupStatistics group, double mean, double product)
+        /// <summary>The terms of the weight's gradient ask for all of the mean: near it they are small, and so is what may be wrong with them.</summary>
+        internal FloatGroup(in GroupStatistics group, double mean, double product, bool ofTerms)
         {
             var scale = new FloatScale(in group);
-            (Hi, Lo, Rstd) = (scale.Hi, scale.NeedsLo ? (float)scale.Lo : 0, (float)scale.Rstd);
+            (Hi, Lo, Rstd) = (scale.Hi, ofTerms || scale.NeedsLo ? (float)scale.Lo : 0, (float)scale.Rstd);
             (Mean, Product) = ((float)mean, (float)product);
         }
     }
@@ -74,7 +75,7 @@ internal static unsafe partial class RowNorm
                 {
                     if (waiting == 0)
                         first = period;
-                    team[waiting++] = new FloatGroup(in group, mean, product);
+                    team[waiting++] = new FloatGroup(in group, mean, product, ofTerms: true);
                     if (waiting == Team)
                     {
                         WriteTeam(in work, work.Layout.GroupAt(first, place), weight, team, ref parameters);
@@ -127,7 +128,7 @@ internal static unsafe partial class RowNorm
             BackwardInDouble(in work, g, null, null);
             return;
         }
-        part.Group = new FloatGroup(in group, mean, product);
+        part.Group = new FloatGroup(in group, mean, product, ofTerms: false);
         WriteRuns<T>(&part, 0, count);
     }
 
@@ -198,7 +199,7 @@ internal static unsafe partial class RowNorm
                 }
                 if (total.AreExactInFloat(work.Statistics[g].ScaledRstd, in work.Layout, out double mean, out double product))
                 {
-                    part.Group = new FloatGroup(in work.Statistics[g], mean, product);
+                    part.Group = new FloatGroup(in work.Statistics[g], mean, product, ofTerms: run == 1);
                     if (run == 1 || part.Dx != null)
                         Partition.Run(parts, threads, run == 1 ? &WriteBlocks<T> : &WriteRuns<T>, &part);
                 }

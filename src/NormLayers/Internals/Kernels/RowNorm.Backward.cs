@@ -119,10 +119,7 @@ internal static unsafe partial class RowNorm
             nint firstPeriod = block * work.BlockLength, endPeriod = Math.Min(firstPeriod + work.BlockLength, work.Periods);
             if (work.Activated)
             {
-                if (typeof(TParameter) == typeof(float))
-                    BackwardActivated(in *(BackwardWork<float, float>*)state, place, firstPeriod, endPeriod, weights, biases);
-                else
-                    BackwardActivated(in *(BackwardWork<double, double>*)state, place, firstPeriod, endPeriod, weights, biases);
+                BackwardActivated(in work, place, firstPeriod, endPeriod, weights, biases);
                 continue;
             }
             if (typeof(TParameter) == typeof(float))

@@ -70,7 +70,7 @@ internal static unsafe partial class RowNorm
 
         /// <summary>The group's statistics; set only where the scale is NaN.</summary>
         internal GroupStatistics Exact;
-        internal bool Activated;
+        internal bool Activated, Paired;
 
         internal FloatApply(in ForwardWork<T, float> work, nint g)
         {
@@ -82,10 +82,47 @@ internal static unsafe partial class RowNorm
             Run = work.Weight == null && work.Bias == null && work.Layout.Run != 1 ? work.Layout.Length : work.Layout.Run;
             Stream = work.Stream;
             Activated = work.Activated;
+            Paired = work.Paired;
         }
     }
 
-    private static void ForwardFloats<T>(in ForwardWork<T, float> work, nint start, nint end) where T : unmanaged
+    private static void ForwardFloats<T>(in ForwardWork<T, float> groups, nint start, nint end) where T : unmanaged
+    {
+        ForwardWork<T, float> work = groups;
+        using var memory = new RentedDoubles(CanBePaired(in work, end - start) ? work.Layout.Length + 8 : 0);
+        fixed (double* first = memory.Span)
+        {
+            if (first != null)
+                Pair(ref work, (float*)(((nint)first + 63) & ~63));
+            ForwardInOrder(in work, start, end);
+        }
+    }
+
+    /// <summary>Whether it pays to bring the parameters into the order in which 16-bit elements are taken with fewer steps.</summary>
+    private static bool CanBePaired<T>(in ForwardWork<T, float> work, nint groups) where T : unmanaged
+        => sizeof(T) == 2 && work.Layout.Run == 1 && work.Layout.Period == 1 && work.Layout.Length % 64 == 0 && !work.Activated && work.GroupThreads == 1
+            && groups >= LeastAlignedGroups && (!work.Stream.Wanted || (nint)work.Y % 32 == 0) && (work.Weight != null || work.Bias != null);
+
+    private static void Pair<T>(ref ForwardWork<T, float> work, float* memory) where T : unmanaged
+    {
+        work.Weight = Paired(work.Weight, memory, work.Layout.Length);
+        work.Bias = Paired(work.Bias, memory + work.Layout.Length, work.Layout.Length);
+        work.Paired = true;
+
+        static float* Paired(float* source, float* destination, nint length)
+        {
+            if (source == null)
+                return null;
+            for (nint i = 0; i < length; i++)
+                destination[InPairs(i)] = source[i];
+            return destination;
+        }
+    }
+
+    /// <summary>Where an element's parameter is: of 32, first those of even index, then those of odd.</summary>
+    private static nint InPairs(nint i) => (i & ~31) + ((i & 1) << 4) + ((i & 31) >> 1);
+
+    private static void ForwardInOrder<T>(in ForwardWork<T, float> work, nint start, nint end) where T : unmanaged
     {
         if (IsPipelined(in work) && work.Layout.Statistic == RowStatistic.MeanSquare)
             ForwardPipelined<T, Moments.AboutZero>(in work, start, end);
@@ -182,45 +219,58 @@ internal static unsafe partial class RowNorm
         where T : unmanaged
         where TResult : unmanaged
     {
-        T* x = work.X + start;
-        TResult* y = work.Y + start;
-        float* weight = work.Weight == null ? null : work.Weight + start, bias = work.Bias == null ? null : work.Bias + start;
-        float hi = work.Scale.Hi, lo = (float)work.Scale.Lo, rstd = (float)work.Scale.Rstd;
-        if (float.IsNaN(rstd))
+        if (double.IsNaN(work.Scale.Rstd))
             ApplyInDouble(in work, start, length, start, 1);
         else if (work.Scale.NeedsLo)
-            ApplyElements<T, TResult, MeanInTwo>(x, y, length, weight, bias, hi, lo, rstd, work.Stream);
-        else if (hi != 0)
-            ApplyElements<T, TResult, MeanInOne>(x, y, length, weight, bias, hi, lo, rstd, work.Stream);
+            ApplyElements<T, TResult, MeanInTwo>(in work, start, length);
+        else if (work.Scale.Hi != 0)
+            ApplyElements<T, TResult, MeanInOne>(in work, start, length);
         else
-            ApplyElements<T, TResult, NoMean>(x, y, length, weight, bias, hi, lo, rstd, work.Stream);
+            ApplyElements<T, TResult, NoMean>(in work, start, length);
     }
 
-    private static void ApplyElements<T, TResult, TMean>(T* x, TResult* y, nint length, float* weight, float* bias, float hi, float lo, float rstd, Streaming stream)
+    private static void ApplyElements<T, TResult, TMean>(in FloatApply<T, TResult> work, nint start, nint length)
         where T : unmanaged
         where TResult : unmanaged
         where TMean : struct, IMean
     {
-        if (weight == null && bias == null)
-            Apply<T, TResult, TMean, Absent, Absent>(x, y, length, weight, bias, hi, lo, rstd, stream);
-        else if (weight == null)
-            Apply<T, TResult, TMean, Absent, Each>(x, y, length, weight, bias, hi, lo, rstd, stream);
-        else if (bias == null)
-            Apply<T, TResult, TMean, Each, Absent>(x, y, length, weight, bias, hi, lo, rstd, stream);
+        if (work.Paired)
+            ApplyElements<T, TResult, TMean, Paired>(in work, start, length);
         else
-            Apply<T, TResult, TMean, Each, Each>(x, y, length, weight, bias, hi, lo, rstd, stream);
+            ApplyElements<T, TResult, TMean, Natural>(in work, start, length);
     }
 
-    private static void Apply<T, TResult, TMean, TWeight, TBias>(T* x, TResult* y, nint length, float* weight, float* bias, float hi, float lo, float rstd, Streaming stream)
+    private static void ApplyElements<T, TResult, TMean, TOrder>(in FloatApply<T, TResult> work, nint start, nint length)
+        where T : unmanaged
+        where TResult : unmanaged
+        where TMean : struct, IMean
+        where TOrder : struct, IOrder
+    {
+        T* x = work.X + start;
+        TResult* y = work.Y + start;
+        float* weight = work.Weight == null ? null : work.Weight + start, bias = work.Bias == null ? null : work.Bias + start;
+        float hi = work.Scale.Hi, lo = (float)work.Scale.Lo, rstd = (float)work.Scale.Rstd;
+        if (weight == null && bias == null)
+            Apply<T, TResult, TMean, Absent, Absent, TOrder>(x, y, length, weight, bias, hi, lo, rstd, work.Stream);
+        else if (weight == null)
+            Apply<T, TResult, TMean, Absent, Each, TOrder>(x, y, length, weight, bias, hi, lo, rstd, work.Stream);
+        else if (bias == null)
+            Apply<T, TResult, TMean, Each, Absent, TOrder>(x, y, length, weight, bias, hi, lo, rstd, work.Stream);
+        else
+            Apply<T, TResult, TMean, Each, Each, TOrder>(x, y, length, weight, bias, hi, lo, rstd, work.Stream);
+    }
+
+    private static void Apply<T, TResult, TMean, TWeight, TBias, TOrder>(T* x, TResult* y, nint length, float* weight, float* bias, float hi, float lo, float rstd, Streaming stream)
         where T : unmanaged
         where TResult : unmanaged
         where TMean : struct, IMean
         where TWeight : struct, IParameter
         where TBias : struct, IParameter
+        where TOrder : struct, IOrder
     {
         if (length < Vector512<float>.Count)
         {
-            ApplyFew<T, TResult, TMean, TWeight, TBias>(x, y, (int)length, weight, bias, hi, lo, rstd);
+            ApplyFew<T, TResult, TMean, TWeight, TBias, TOrder>(x, y, (int)length, weight, bias, hi, lo, rstd);
             return;
         }
         Vector512<float> his = Vector512.Create(hi), los = Vector512.Create(lo), rstds = Vector512.Create(rstd);
@@ -239,10 +289,8 @@ internal static unsafe partial class RowNorm
             Streaming.Prefetch(in *x, i + stream.Ahead + 16);
             Streaming.Prefetch(in *x, i + stream.Ahead + 32);
             Streaming.Prefetch(in *x, i + stream.Ahead + 48);
-            stream.StoreFloats(Of(x, i, weight, bias, his, los, rstds), y, i);
-            stream.StoreFloats(Of(x, i + 16, weight, bias, his, los, rstds), y, i + 16);
-            stream.StoreFloats(Of(x, i + 32, weight, bias, his, los, rstds), y, i + 32);
-            stream.StoreFloats(Of(x, i + 48, weight, bias, his, los, rstds), y, i + 48);
+            ApplyPairs<T, TResult, TMean, TWeight, TBias, TOrder>(x, y, i, weight, bias, his, los, rstds, stream);
+            ApplyPairs<T, TResult, TMean, TWeight, TBias, TOrder>(x, y, i + 32, weight, bias, his, los, rstds, stream);
         }
         for (; i <= end; i += Vector512<float>.Count)
             stream.StoreFloats(Of(x, i, weight, bias, his, los, rstds), y, i);
@@ -256,12 +304,13 @@ internal static unsafe partial class RowNorm
 
     /// <summary>Fewer than 16 elements, the end of what a thread was given: copied to where a vector may be loaded.</summary>
     [SkipLocalsInit]
-    private static void ApplyFew<T, TResult, TMean, TWeight, TBias>(T* x, TResult* y, int length, float* weight, float* bias, float hi, float lo, float rstd)
+    private static void ApplyFew<T, TResult, TMean, TWeight, TBias, TOrder>(T* x, TResult* y, int length, float* weight, float* bias, float hi, float lo, float rstd)
         where T : unmanaged
         where TResult : unmanaged
         where TMean : struct, IMean
         where TWeight : struct, IParameter
         where TBias : struct, IParameter
+        where TOrder : struct, IOrder
     {
         T* xs = stackalloc T[16];
         TResult* ys = stackalloc TResult[16];
@@ -271,8 +320,30 @@ internal static unsafe partial class RowNorm
             new Span<float>(weight, length).CopyTo(new Span<float>(weights, 16));
         if (bias != null)
             new Span<float>(bias, length).CopyTo(new Span<float>(biases, 16));
-        Apply<T, TResult, TMean, TWeight, TBias>(xs, ys, 16, weights, biases, hi, lo, rstd, default);
+        Apply<T, TResult, TMean, TWeight, TBias, TOrder>(xs, ys, 16, weights, biases, hi, lo, rstd, default);
         new Span<TResult>(ys, length).CopyTo(new Span<TResult>(y, length));
+    }
+
+    /// <summary>Normalizes 32 elements, in an order in which the parameters are too.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void ApplyPairs<T, TResult, TMean, TWeight, TBias, TOrder>(T* x, TResult* y, nint i, float* weight, float* bias, Vector512<float> his, Vector512<float> los, Vector512<float> rstds, Streaming stream)
+        where T : unmanaged
+        where TResult : unmanaged
+        where TMean : struct, IMean
+        where TWeight : struct, IParameter
+        where TBias : struct, IParameter
+        where TOrder : struct, IOrder
+    {
+        (Vector512<float> a, Vector512<float> b) = TOrder.IsPaired ? Elements.LoadPairs(x, i) : (Elements.LoadFloats(x, i), Elements.LoadFloats(x, i + 16));
+        a = TBias.Plus(TWeight.Times(TMean.Without(a, his, los) * rstds, weight, i), bias, i);
+        b = TBias.Plus(TWeight.Times(TMean.Without(b, his, los) * rstds, weight, i + 16), bias, i + 16);
+        if (TOrder.IsPaired)
+        {
+            stream.StorePairs(a, b, y, i);
+            return;
+        }
+        stream.StoreFloats(a, y, i);
+        stream.StoreFloats(b, y, i + 16);
     }
 
     /// <summary>The same operations with one weight and one bias for the run.</summary>
@@ -301,10 +372,8 @@ internal static unsafe partial class RowNorm
             Streaming.Prefetch(in *x, i + stream.Ahead + 16);
             Streaming.Prefetch(in *x, i + stream.Ahead + 32);
             Streaming.Prefetch(in *x, i + stream.Ahead + 48);
-            stream.StoreFloats(Of(x, i, weights, biases, his, los, rstds), y, i);
-            stream.StoreFloats(Of(x, i + 16, weights, biases, his, los, rstds), y, i + 16);
-            stream.StoreFloats(Of(x, i + 32, weights, biases, his, los, rstds), y, i + 32);
-            stream.StoreFloats(Of(x, i + 48, weights, biases, his, los, rstds), y, i + 48);
+            OfPairs(x, y, i, weights, biases, his, los, rstds, stream);
+            OfPairs(x, y, i + 32, weights, biases, his, los, rstds, stream);
         }
         for (; i <= end; i += Vector512<float>.Count)
             stream.StoreFloats(Of(x, i, weights, biases, his, los, rstds), y, i);
@@ -314,6 +383,19 @@ internal static unsafe partial class RowNorm
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         static Vector512<float> Of(T* x, nint i, Vector512<float> weights, Vector512<float> biases, Vector512<float> his, Vector512<float> los, Vector512<float> rstds)
             => TMean.Without(Elements.LoadFloats(x, i), his, los) * rstds * weights + biases;
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static void OfPairs(T* x, TResult* y, nint i, Vector512<float> weights, Vector512<float> biases, Vector512<float> his, Vector512<float> los, Vector512<float> rstds, Streaming stream)
+        {
+            if (sizeof(T) != sizeof(TResult))
+            {
+                stream.StoreFloats(Of(x, i, weights, biases, his, los, rstds), y, i);
+                stream.StoreFloats(Of(x, i + 16, weights, biases, his, los, rstds), y, i + 16);
+                return;
+            }
+            (Vector512<float> a, Vector512<float> b) = Elements.LoadPairs(x, i);
+            stream.StorePairs(TMean.Without(a, his, los) * rstds * weights + biases, TMean.Without(b, his, los) * rstds * weights + biases, y, i);
+        }
     }
 
     [SkipLocalsInit]
@@ -337,10 +419,13 @@ internal static unsafe partial class RowNorm
         for (nint i = 0; i < length; i++)
         {
             double v = work.Exact.Normalize(Elements.ToDouble(work.X[start + i]));
+            nint p = parameter + i * parameterStride;
+            if (work.Paired)
+                p = InPairs(p);
             if (work.Weight != null)
-                v *= work.Weight[parameter + i * parameterStride];
+                v *= work.Weight[p];
             if (work.Bias != null)
-                v += work.Bias[parameter + i * parameterStride];
+                v += work.Bias[p];
             // One NaN for all machines: its sign, and whose payload an operation passes on, is up to the processor.
             work.Y[start + i] = Elements.FromDouble<TResult>(double.IsNaN(v) ? double.NaN : v);
         }
@@ -394,5 +479,21 @@ internal static unsafe partial class RowNorm
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static Vector512<float> Plus(Vector512<float> v, float* parameter, nint i) => v + Vector512.Load(parameter + i);
+    }
+
+    /// <summary>The order in which elements are taken: their own, or that of <see cref="Elements.LoadPairs"/>, which for floats is the same.</summary>
+    private interface IOrder
+    {
+        static abstract bool IsPaired { get; }
+    }
+
+    private readonly struct Natural : IOrder
+    {
+        public static bool IsPaired => false;
+    }
+
+    private readonly struct Paired : IOrder
+    {
+        public static bool IsPaired => true;
     }
 }

@@ -59,11 +59,15 @@ internal static unsafe partial class RowNorm
     /// <summary>sum = x + residual; the sum may be either.</summary>
     private static void Add<T>(T* x, T* residual, T* sum, nint length, nint ahead) where T : unmanaged
     {
+        int step = StepOf<T>();
         nint i = 0;
-        for (; i <= length - Vector512<T>.Count; i += Vector512<T>.Count)
+        for (; i <= length - step; i += step)
         {
             Streaming.Prefetch(in *residual, i + ahead);
-            (Vector512.Load(x + i) + Vector512.Load(residual + i)).Store(sum + i);
+            if (typeof(T) == typeof(double))
+                (Vector512.Load((double*)x + i) + Vector512.Load((double*)residual + i)).Store((double*)sum + i);
+            else
+                Elements.StoreFloats(Elements.LoadFloats(x, i) + Elements.LoadFloats(residual, i), sum, i);
         }
         for (; i < length; i++)
             sum[i] = Plus(x[i], residual[i]);
@@ -72,21 +76,35 @@ internal static unsafe partial class RowNorm
     /// <summary>The same past the caches, and a copy of the sum to be read again.</summary>
     private static void AddApart<T>(in AddWork<T> work, T* copy, nint length) where T : unmanaged
     {
+        int step = StepOf<T>();
         T* x = work.X, residual = work.Residual, sum = work.Sum;
         nint ahead = work.Ahead, i = 0, head = Streaming.Head(ref *sum, length);
         for (; i < head; i++)
             sum[i] = copy[i] = Plus(x[i], residual[i]);
-        for (; i <= length - Vector512<T>.Count; i += Vector512<T>.Count)
+        for (; i <= length - step; i += step)
         {
             Streaming.Prefetch(in *residual, i + ahead);
-            Vector512<T> v = Vector512.Load(x + i) + Vector512.Load(residual + i);
-            v.Store(copy + i);
-            Streaming.Store(v, ref *sum, i);
+            if (typeof(T) == typeof(double))
+            {
+                Vector512<double> v = Vector512.Load((double*)x + i) + Vector512.Load((double*)residual + i);
+                v.Store((double*)copy + i);
+                Streaming.Store(v, ref *(double*)sum, i);
+                continue;
+            }
+            Vector512<float> floats = Elements.LoadFloats(x, i) + Elements.LoadFloats(residual, i);
+            Elements.StoreFloats(floats, copy, i);
+            if (typeof(T) == typeof(float))
+                Streaming.Store(floats, ref *(float*)sum, i);
+            else
+                SixteenBits.Stream(floats, sum + i);
         }
         for (; i < length; i++)
             sum[i] = copy[i] = Plus(x[i], residual[i]);
         Streaming.Fence();
     }
+
+    /// <summary>The elements that one vector of the type they are computed in holds.</summary>
+    private static int StepOf<T>() => typeof(T) == typeof(double) ? Vector512<double>.Count : Vector512<float>.Count;
 
     /// <summary>Adds to a group's gradient, which is written and still in the cache, that of its sum.</summary>
     private static void AddGradSum<T, TParameter>(in BackwardWork<T, TParameter> work, nint g)
@@ -141,7 +159,7 @@ internal static unsafe partial class RowNorm
     {
         if (length < Vector512<T>.Count)
         {
-            Vector512<T> few = Of(LoadFew(z, length));
+            Vector512<T> few = Of(LoadFew<T, T>(z, length));
             StoreFew(few, y, length);
             return;
         }
@@ -178,28 +196,32 @@ internal static unsafe partial class RowNorm
         }
     }
 
-    /// <summary>Overwrites z with dy · σ(z) · (1 + z · (1 - σ(z))).</summary>
-    internal static void SiLUBackward<T>(T* dy, T* z, nint length) where T : unmanaged
+    /// <summary>Overwrites z with dy · σ(z) · (1 + z · (1 - σ(z))), computed in z's type.</summary>
+    internal static void SiLUBackward<T, TCompute>(T* dy, TCompute* z, nint length)
+        where T : unmanaged
+        where TCompute : unmanaged
     {
-        nint whole = length - length % Vector512<T>.Count;
+        nint whole = length - length % Vector512<TCompute>.Count;
         if (whole < length)
-            StoreFew(Of(LoadFew(dy + whole, length - whole), LoadFew(z + whole, length - whole)), z + whole, length - whole);
-        for (nint i = 0; i < whole; i += Vector512<T>.Count)
-            Of(Vector512.Load(dy + i), Vector512.Load(z + i)).Store(z + i);
+            StoreFew(Of(LoadFew<T, TCompute>(dy + whole, length - whole), LoadFew<TCompute, TCompute>(z + whole, length - whole)), z + whole, length - whole);
+        for (nint i = 0; i < whole; i += Vector512<TCompute>.Count)
+            Of(typeof(TCompute) == typeof(float) ? Elements.LoadFloats(dy, i).As<float, TCompute>() : Vector512.Load((TCompute*)dy + i), Vector512.Load(z + i)).Store(z + i);
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        static Vector512<T> Of(Vector512<T> dy, Vector512<T> z)
+        static Vector512<TCompute> Of(Vector512<TCompute> dy, Vector512<TCompute> z)
         {
-            Vector512<T> denominator = VectorMath.Logistic(z, out Vector512<T> scale, out Vector512<T> exponential);
-            return dy * (scale / denominator) * (Vector512<T>.One + z * (exponential / denominator));
+            Vector512<TCompute> denominator = VectorMath.Logistic(z, out Vector512<TCompute> scale, out Vector512<TCompute> exponential);
+            return dy * (scale / denominator) * (Vector512<TCompute>.One + z * (exponential / denominator));
         }
     }
 
-    private static Vector512<T> LoadFew<T>(T* source, nint count) where T : unmanaged
+    private static Vector512<TCompute> LoadFew<T, TCompute>(T* source, nint count)
+        where T : unmanaged
+        where TCompute : unmanaged
     {
-        Vector512<T> v = default;
+        Vector512<TCompute> v = default;
         for (nint i = 0; i < count; i++)
-            ((T*)&v)[i] = source[i];
+            ((TCompute*)&v)[i] = Elements.FromDouble<TCompute>(Elements.ToDouble(source[i]));
         return v;
     }
 
@@ -212,43 +234,58 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>The groups at one place of the period: the gradient of what SiLU was applied to, and with it the group's backward.</summary>
-    private static void BackwardActivated<T>(in BackwardWork<T, T> work, nint place, nint firstPeriod, nint endPeriod, Span<double> weights, Span<double> biases) where T : unmanaged
+    private static void BackwardActivated<T, TParameter>(in BackwardWork<T, TParameter> work, nint place, nint firstPeriod, nint endPeriod, Span<double> weights, Span<double> biases)
+        where T : unmanaged
+        where TParameter : unmanaged
     {
         nint length = work.Layout.Length;
-        T[] rented = ArrayPool<T>.Shared.Rent(checked((int)length));
-        fixed (T* z = rented)
+        TParameter[] rented = ArrayPool<TParameter>.Shared.Rent(checked((int)(SixteenBits.Is<T>() ? 2 * length : length)));
+        fixed (TParameter* z = rented)
         fixed (double* weightSums = weights, biasSums = biases)
         {
             for (nint period = firstPeriod; period < endPeriod; period++)
             {
-                nint g = work.Layout.GroupAt(period, place);
+                nint g = work.Layout.GroupAt(period, place), start = g * length;
                 Normalize(in work, g, z);
-                SiLUBackward(work.Dy + g * length, z, length);
-                BackwardWork<T, T> normalization = work;
-                // The group's gradient is where its output's would be.
-                normalization.Dy = z - g * length;
-                if (typeof(T) != typeof(float) || length < Moments.LeastFloatLength)
-                    BackwardGroup(in *normalization.Dy, in *work.X, ref *work.Dx, g, in work.Layout, in work.Statistics[g], in *work.Weight, weights, biases);
+                SiLUBackward(work.Dy + start, z, length);
+                // The group's gradient is where its output's would be; 16-bit elements are widened, and their gradient overwrites its own operand.
+                var group = new BackwardWork<TParameter, TParameter>
+                {
+                    Dy = z - start, X = (TParameter*)work.X, Dx = (TParameter*)work.Dx, Weight = work.Weight, Statistics = work.Statistics, Layout = work.Layout, Stream = work.Stream,
+                };
+                if (SixteenBits.Is<T>())
+                {
+                    SixteenBits.Widen(work.X + start, (float*)z + length, length);
+                    group.X = z + length - start;
+                    group.Dx = work.Dx == null ? null : z - start;
+                    group.Stream = default;
+                }
+                if (typeof(TParameter) == typeof(double) || length < Moments.LeastFloatLength)
+                    BackwardGroup(in *group.Dy, in *group.X, ref *group.Dx, g, in work.Layout, in work.Statistics[g], in *work.Weight, weights, biases);
                 else if (work.Layout.Run == 1)
-                    BackwardElementwise(in Unsafe.As<BackwardWork<T, T>, BackwardWork<float, float>>(ref normalization), place, period, period + 1, weightSums, biasSums);
+                    BackwardElementwise(in *(BackwardWork<float, float>*)&group, place, period, period + 1, weightSums, biasSums);
                 else
-                    BackwardRuns(in Unsafe.As<BackwardWork<T, T>, BackwardWork<float, float>>(ref normalization), g, weightSums, biasSums);
+                    BackwardRuns(in *(BackwardWork<float, float>*)&group, g, weightSums, biasSums);
+                if (SixteenBits.Is<T>() && work.Dx != null)
+                    SixteenBits.Narrow((float*)z, work.Dx + start, length, work.Stream.Wanted);
             }
         }
-        ArrayPool<T>.Shared.Return(rented);
+        ArrayPool<TParameter>.Shared.Return(rented);
     }
 
     /// <summary>A group's output before SiLU.</summary>
-    private static void Normalize<T>(in BackwardWork<T, T> work, nint g, T* z) where T : unmanaged
+    private static void Normalize<T, TParameter>(in BackwardWork<T, TParameter> work, nint g, TParameter* z)
+        where T : unmanaged
+        where TParameter : unmanaged
     {
         nint length = work.Layout.Length, first = work.Layout.FirstParameter(g), run = work.Weight == null && work.Bias == null && work.Layout.Run != 1 ? length : work.Layout.Run;
-        T* weight = work.Weight == null ? null : work.Weight + first, bias = work.Bias == null ? null : work.Bias + first;
+        TParameter* weight = work.Weight == null ? null : work.Weight + first, bias = work.Bias == null ? null : work.Bias + first;
         ref readonly GroupStatistics group = ref work.Statistics[g];
-        if (typeof(T) == typeof(float))
+        if (typeof(TParameter) == typeof(float))
         {
-            Apply(new FloatApply<float, float>
+            Apply(new FloatApply<T, float>
             {
-                X = (float*)(work.X + g * length), Y = (float*)z, Weight = (float*)weight, Bias = (float*)bias, Run = run,
+                X = work.X + g * length, Y = (float*)z, Weight = (float*)weight, Bias = (float*)bias, Run = run,
                 Scale = FloatScale.OfForward(in group, length), Exact = group,
             }, 0, length);
             return;

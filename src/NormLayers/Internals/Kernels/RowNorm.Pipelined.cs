@@ -26,27 +26,39 @@ internal static unsafe partial class RowNorm
         where T : unmanaged
         where TCenter : struct, Moments.ICenter
     {
-        if (work.Weight != null && work.Bias != null)
-            ForwardPipelined<T, TCenter, Each, Each>(in work, start, end);
-        else if (work.Weight != null)
-            ForwardPipelined<T, TCenter, Each, Absent>(in work, start, end);
-        else if (work.Bias != null)
-            ForwardPipelined<T, TCenter, Absent, Each>(in work, start, end);
+        if (work.Weight == null && work.Bias == null)
+            ForwardPipelined<T, TCenter, Absent, Absent, Paired>(in work, start, end);
+        else if (work.Paired)
+            ForwardPipelined<T, TCenter, Paired>(in work, start, end);
         else
-            ForwardPipelined<T, TCenter, Absent, Absent>(in work, start, end);
+            ForwardPipelined<T, TCenter, Natural>(in work, start, end);
+    }
+
+    private static void ForwardPipelined<T, TCenter, TOrder>(in ForwardWork<T, float> work, nint start, nint end)
+        where T : unmanaged
+        where TCenter : struct, Moments.ICenter
+        where TOrder : struct, IOrder
+    {
+        if (work.Bias == null)
+            ForwardPipelined<T, TCenter, Each, Absent, TOrder>(in work, start, end);
+        else if (work.Weight == null)
+            ForwardPipelined<T, TCenter, Absent, Each, TOrder>(in work, start, end);
+        else
+            ForwardPipelined<T, TCenter, Each, Each, TOrder>(in work, start, end);
     }
 
     [SkipLocalsInit]
-    private static void ForwardPipelined<T, TCenter, TWeight, TBias>(in ForwardWork<T, float> groups, nint start, nint end)
+    private static void ForwardPipelined<T, TCenter, TWeight, TBias, TOrder>(in ForwardWork<T, float> groups, nint start, nint end)
         where T : unmanaged
         where TCenter : struct, Moments.ICenter
         where TWeight : struct, IParameter
         where TBias : struct, IParameter
+        where TOrder : struct, IOrder
     {
         ForwardWork<T, float> work = groups;
         // A load across the boundary of two lines costs two; the parameters are loaded with every group.
         float* parameters = stackalloc float[2 * MostAlignedLength + 16];
-        if (work.Layout.Parameters <= MostAlignedLength && end - start >= LeastAlignedGroups)
+        if (!work.Paired && work.Layout.Parameters <= MostAlignedLength && end - start >= LeastAlignedGroups)
         {
             parameters = (float*)(((nint)parameters + 63) & ~63);
             work.Weight = Copy(work.Weight, parameters, work.Layout.Parameters);
@@ -79,10 +91,10 @@ internal static unsafe partial class RowNorm
                 nint n = Moments.FloatBlockEnd(block, length) - from;
                 float center = TCenter.IsMean ? Moments.CenterOf(ahead + from, n) : 0;
                 double squares = needsLo
-                    ? ApplyAndSum<T, TCenter, MeanInTwo, TWeight, TBias>(x + from, y + from, n, weight + from, bias + from, hi, lo, rstd, stream, ahead + from, center, out double sum)
+                    ? ApplyAndSum<T, TCenter, MeanInTwo, TWeight, TBias, TOrder>(x + from, y + from, n, weight + from, bias + from, hi, lo, rstd, stream, ahead + from, center, out double sum)
                     : TCenter.IsMean
-                        ? ApplyAndSum<T, TCenter, MeanInOne, TWeight, TBias>(x + from, y + from, n, weight + from, bias + from, hi, lo, rstd, stream, ahead + from, center, out sum)
-                        : ApplyAndSum<T, TCenter, NoMean, TWeight, TBias>(x + from, y + from, n, weight + from, bias + from, hi, lo, rstd, stream, ahead + from, center, out sum);
+                        ? ApplyAndSum<T, TCenter, MeanInOne, TWeight, TBias, TOrder>(x + from, y + from, n, weight + from, bias + from, hi, lo, rstd, stream, ahead + from, center, out sum)
+                        : ApplyAndSum<T, TCenter, NoMean, TWeight, TBias, TOrder>(x + from, y + from, n, weight + from, bias + from, hi, lo, rstd, stream, ahead + from, center, out sum);
                 // What the sums of a loop mean is worked out behind the next one, when their folds have long been done.
                 if (block > 0)
                     pending.Merge();
@@ -141,12 +153,13 @@ internal static unsafe partial class RowNorm
         }
     }
 
-    private static double ApplyAndSum<T, TCenter, TMean, TWeight, TBias>(T* x, T* y, nint n, float* weight, float* bias, float hi, float lo, float rstd, Streaming stream, T* next, float center, out double sum)
+    private static double ApplyAndSum<T, TCenter, TMean, TWeight, TBias, TOrder>(T* x, T* y, nint n, float* weight, float* bias, float hi, float lo, float rstd, Streaming stream, T* next, float center, out double sum)
         where T : unmanaged
         where TCenter : struct, Moments.ICenter
         where TMean : struct, IMean
         where TWeight : struct, IParameter
         where TBias : struct, IParameter
+        where TOrder : struct, IOrder
     {
         Vector512<float> his = Vector512.Create(hi), los = Vector512.Create(lo), rstds = Vector512.Create(rstd);
         Vector512<float> from = Vector512.Create(center), s0 = default, s1 = default, s2 = default, s3 = default;
@@ -165,7 +178,8 @@ internal static unsafe partial class RowNorm
         for (; i <= n - 64 - head; i += 64)
         {
             Streaming.PrefetchFour(next, i);
-            Vector512<float> d0 = Elements.LoadFloats(next, i), d1 = Elements.LoadFloats(next, i + 16), d2 = Elements.LoadFloats(next, i + 32), d3 = Elements.LoadFloats(next, i + 48);
+            (Vector512<float> d0, Vector512<float> d1) = Elements.LoadPairs(next, i);
+            (Vector512<float> d2, Vector512<float> d3) = Elements.LoadPairs(next, i + 32);
             if (TCenter.IsMean)
             {
                 (d0, d1, d2, d3) = (d0 - from, d1 - from, d2 - from, d3 - from);
@@ -178,15 +192,14 @@ internal static unsafe partial class RowNorm
             q1 += d1 * d1;
             q2 += d2 * d2;
             q3 += d3 * d3;
-            stream.StoreFloats(Of(x, i + head, weight, bias, his, los, rstds), y, i + head);
-            stream.StoreFloats(Of(x, i + head + 16, weight, bias, his, los, rstds), y, i + head + 16);
-            stream.StoreFloats(Of(x, i + head + 32, weight, bias, his, los, rstds), y, i + head + 32);
-            stream.StoreFloats(Of(x, i + head + 48, weight, bias, his, los, rstds), y, i + head + 48);
+            ApplyPairs<T, T, TMean, TWeight, TBias, TOrder>(x, y, i + head, weight, bias, his, los, rstds, stream);
+            ApplyPairs<T, T, TMean, TWeight, TBias, TOrder>(x, y, i + head + 32, weight, bias, his, los, rstds, stream);
         }
         nint written = i + head;
         if (i <= n - 64)
         {
-            Vector512<float> d0 = Elements.LoadFloats(next, i), d1 = Elements.LoadFloats(next, i + 16), d2 = Elements.LoadFloats(next, i + 32), d3 = Elements.LoadFloats(next, i + 48);
+            (Vector512<float> d0, Vector512<float> d1) = Elements.LoadPairs(next, i);
+            (Vector512<float> d2, Vector512<float> d3) = Elements.LoadPairs(next, i + 32);
             if (TCenter.IsMean)
             {
                 (d0, d1, d2, d3) = (d0 - from, d1 - from, d2 - from, d3 - from);

@@ -119,7 +119,7 @@ internal static unsafe partial class RowNorm
         internal double Eps;
         internal int GroupThreads;
         internal Streaming Stream;
-        internal bool StreamSum, Activated;
+        internal bool StreamSum, Activated, Paired;
     }
 
     private static void ForwardGroups<T, TParameter>(void* state, nint start, nint end)
