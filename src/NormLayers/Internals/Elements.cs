@@ -2,6 +2,7 @@ using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace NormLayers.Internals;
 
@@ -43,6 +44,19 @@ internal static class Elements
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static unsafe (Vector512<float> A, Vector512<float> B) LoadPairs<T>(T* source, nint offset) where T : unmanaged
         => typeof(T) == typeof(float) ? (Vector512.Load((float*)source + offset), Vector512.Load((float*)source + offset + 16)) : SixteenBits.WidenPairs(source + offset);
+
+    /// <summary>The float nearest to a double, by an instruction that writes all of its register: the usual one keeps a part, and so waits for whatever was computed there before.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static float ToSingle(double value) => Sse2.IsSupported ? Sse2.ConvertToVector128Single(Vector128.CreateScalar(value)).ToScalar() : (float)value;
+
+    /// <summary>A float as double, in the same way.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static double ToDouble(float value) => Sse2.IsSupported ? Sse2.ConvertToVector128Double(Vector128.CreateScalar(value)).ToScalar() : value;
+
+    /// <summary>Loads 8 floats as doubles.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static unsafe Vector512<double> LoadDoubles(float* source)
+        => Avx512F.IsSupported ? Avx512F.ConvertToVector512Double(Vector256.Load(source)) : Vector512.WidenLower(Vector256.Load(source).ToVector512Unsafe());
 
     /// <summary>Rounds 16 floats to the element type and stores them.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -137,12 +137,12 @@ internal readonly unsafe partial struct Moments
         double shift = sum / n;
         if (sum * shift > 4 * (squares - sum * shift))
         {
-            center = (float)(center + shift);
+            center = Elements.ToSingle(Elements.ToDouble(center) + shift);
             squares = SumsAbout<T, TCenter>(x, n, center, out sum);
             shift = sum / n;
         }
         squares -= sum * shift;
-        return center + shift;
+        return Elements.ToDouble(center) + shift;
     }
 
     /// <summary>The mean of eight elements, spread evenly. Of equal ones it is their value, exactly.</summary>
@@ -152,7 +152,7 @@ internal readonly unsafe partial struct Moments
         float a = At(x) + At(x + step), b = At(x + 2 * step) + At(x + 3 * step), c = At(x + 4 * step) + At(x + 5 * step), d = At(x + 6 * step) + At(x + 7 * step);
         return ((a + b) + (c + d)) * 0.125f;
 
-        static float At(T* element) => (float)Elements.ToDouble(*element);
+        static float At(T* element) => typeof(T) == typeof(float) ? *(float*)element : (float)Elements.ToDouble(*element);
     }
 
     /// <summary>The sums of x - center and, returned, of its square.</summary>

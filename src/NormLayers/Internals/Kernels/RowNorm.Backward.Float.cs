@@ -18,16 +18,19 @@ namespace NormLayers.Internals.Kernels;
 internal static unsafe partial class RowNorm
 {
     /// <summary>What dx needs of a group beside its elements.</summary>
-    private readonly struct FloatGroup
+    private struct FloatGroup
     {
-        internal readonly float Hi, Lo, Rstd, Mean, Product;
+        internal float Hi, Lo, Rstd, Mean, Product;
 
         /// <summary>The terms of the weight's gradient ask for all of the mean: near it they are small, and so is what may be wrong with them.</summary>
-        internal FloatGroup(in GroupStatistics group, double mean, double product, bool ofTerms)
+        internal void Set(in GroupStatistics group, double mean, double product, bool ofTerms)
         {
             var scale = new FloatScale(in group);
-            (Hi, Lo, Rstd) = (scale.Hi, ofTerms || scale.NeedsLo ? (float)scale.Lo : 0, (float)scale.Rstd);
-            (Mean, Product) = ((float)mean, (float)product);
+            Hi = scale.Hi;
+            Lo = ofTerms || scale.NeedsLo ? Elements.ToSingle(scale.Lo) : 0;
+            Rstd = Elements.ToSingle(scale.Rstd);
+            Mean = Elements.ToSingle(mean);
+            Product = Elements.ToSingle(product);
         }
     }
 
@@ -46,9 +49,9 @@ internal static unsafe partial class RowNorm
         /// <summary>E[g] and E[g · n], as far as the layout's statistics move with the elements. True if at least a quarter of g is left in dx, and no square left float's range.</summary>
         internal readonly bool AreExactInFloat(double rstd, in RowLayout layout, out double mean, out double product)
         {
-            double squares = Squares / layout.Length;
-            mean = layout.Centered ? Sum / layout.Length : 0;
-            product = layout.Scaled ? Product * rstd / layout.Length : 0;
+            double share = 1.0 / layout.Length, squares = Squares * share;
+            mean = layout.Centered ? Sum * share : 0;
+            product = layout.Scaled ? Product * rstd * share : 0;
             return squares is >= 1e-30 and <= 1e30 && squares - mean * mean - 2 * product * product >= squares / 4;
         }
     }
@@ -65,17 +68,18 @@ internal static unsafe partial class RowNorm
         fixed (double* terms = memory.Span)
         {
             var parameters = new ParameterTerms(terms, length, weights, biases);
+            FloatSums sums = default;
             int waiting = 0;
             nint first = 0;
             for (nint period = firstPeriod; period < endPeriod; period++)
             {
                 nint g = work.Layout.GroupAt(period, place);
                 ref readonly GroupStatistics group = ref work.Statistics[g];
-                if (IsOrdinary(in group) && Sum(work.Dy + g * length, work.X + g * length, weight, length, in group).AreExactInFloat(group.ScaledRstd, in work.Layout, out double mean, out double product))
+                if (IsOrdinary(in group) && Sum(work.Dy + g * length, work.X + g * length, weight, length, in group, ref sums).AreExactInFloat(group.ScaledRstd, in work.Layout, out double mean, out double product))
                 {
                     if (waiting == 0)
                         first = period;
-                    team[waiting++] = new FloatGroup(in group, mean, product, ofTerms: true);
+                    team[waiting++].Set(in group, mean, product, ofTerms: true);
                     if (waiting == Team)
                     {
                         WriteTeam(in work, work.Layout.GroupAt(first, place), weight, team, ref parameters);
@@ -103,8 +107,15 @@ internal static unsafe partial class RowNorm
         }
     }
 
-    /// <summary>One group whose runs of elements share a weight.</summary>
-    private static void BackwardRuns<T>(in BackwardWork<T, float> work, nint g, double* weights, double* biases) where T : unmanaged
+    /// <summary>The groups at one place of the period; their runs of elements share a weight.</summary>
+    private static void BackwardRuns<T>(in BackwardWork<T, float> work, nint place, nint firstPeriod, nint endPeriod, double* weights, double* biases) where T : unmanaged
+    {
+        var part = new GroupPart<T>(in work);
+        for (nint period = firstPeriod; period < endPeriod; period++)
+            BackwardRuns(in work, work.Layout.GroupAt(period, place), ref part, weights, biases);
+    }
+
+    private static void BackwardRuns<T>(in BackwardWork<T, float> work, nint g, ref GroupPart<T> part, double* weights, double* biases) where T : unmanaged
     {
         ref readonly GroupStatistics group = ref work.Statistics[g];
         if (!IsOrdinary(in group))
@@ -113,11 +124,11 @@ internal static unsafe partial class RowNorm
             return;
         }
         nint run = work.Layout.Run, count = work.Layout.GroupParameters;
-        var part = new GroupPart<T>(in work, g);
-        FloatSums sums = default;
+        part.MoveTo(in work, g);
+        FloatSums sums = default, runSums = default;
         for (nint p = 0; p < count; p++)
         {
-            FloatSums runSums = Sum(part.Dy + p * run, part.X + p * run, null, run, in group);
+            Sum(part.Dy + p * run, part.X + p * run, null, run, in group, ref runSums);
             sums.AddScaled(in runSums, part.WeightOf(p));
             AddRun(in runSums, in group, p, weights, biases);
         }
@@ -128,8 +139,8 @@ internal static unsafe partial class RowNorm
             BackwardInDouble(in work, g, null, null);
             return;
         }
-        part.Group = new FloatGroup(in group, mean, product, ofTerms: false);
-        WriteRuns<T>(&part, 0, count);
+        part.Group.Set(in group, mean, product, ofTerms: false);
+        WriteRuns(in part, 0, count);
     }
 
     private static void BackwardInDouble<T>(in BackwardWork<T, float> work, nint g, double* weights, double* biases) where T : unmanaged
@@ -150,18 +161,19 @@ internal static unsafe partial class RowNorm
     /// <summary>One group, whose blocks or runs any number of threads may take.</summary>
     private struct GroupPart<T> where T : unmanaged
     {
-        internal readonly T* Dy, X, Dx;
-        internal readonly float* Weight;
         internal readonly nint Length, Run;
         internal readonly Streaming Stream;
-        internal readonly GroupStatistics* Statistics;
+        internal T* Dy, X, Dx;
+        internal float* Weight;
+        internal GroupStatistics* Statistics;
         internal FloatGroup Group;
         internal FloatSums* Sums;
         internal double* Weights, Biases;
 
-        internal GroupPart(in BackwardWork<T, float> work, nint g)
+        internal GroupPart(in BackwardWork<T, float> work) => (Length, Run, Stream) = (work.Layout.Length, work.Layout.Run, work.Stream);
+
+        internal void MoveTo(in BackwardWork<T, float> work, nint g)
         {
-            (Length, Run, Stream) = (work.Layout.Length, work.Layout.Run, work.Stream);
             Dy = work.Dy + g * Length;
             X = work.X + g * Length;
             Dx = work.Dx == null ? null : work.Dx + g * Length;
@@ -179,6 +191,7 @@ internal static unsafe partial class RowNorm
         using var memory = new RentedDoubles(parts * sizeof(FloatSums) / sizeof(double));
         fixed (double* sums = memory.Span)
         {
+            var part = new GroupPart<T>(in work) { Sums = (FloatSums*)sums };
             for (nint g = 0; g < work.Layout.Groups; g++)
             {
                 nint first = work.Layout.FirstParameter(g);
@@ -188,7 +201,9 @@ internal static unsafe partial class RowNorm
                     BackwardInDouble(in work, g, weights, biases);
                     continue;
                 }
-                var part = new GroupPart<T>(in work, g) { Sums = (FloatSums*)sums, Weights = weights, Biases = biases };
+                part.MoveTo(in work, g);
+                part.Weights = weights;
+                part.Biases = biases;
                 Partition.Run(parts, threads, run == 1 ? &SumBlocks<T> : &SumRuns<T>, &part);
                 FloatSums total = default;
                 for (nint p = 0; p < parts; p++)
@@ -199,7 +214,7 @@ internal static unsafe partial class RowNorm
                 }
                 if (total.AreExactInFloat(work.Statistics[g].ScaledRstd, in work.Layout, out double mean, out double product))
                 {
-                    part.Group = new FloatGroup(in work.Statistics[g], mean, product, ofTerms: run == 1);
+                    part.Group.Set(in work.Statistics[g], mean, product, ofTerms: run == 1);
                     if (run == 1 || part.Dx != null)
                         Partition.Run(parts, threads, run == 1 ? &WriteBlocks<T> : &WriteRuns<T>, &part);
                 }
@@ -217,7 +232,7 @@ internal static unsafe partial class RowNorm
         for (nint block = start; block < end; block++)
         {
             nint first = block * Moments.BlockLength;
-            part.Sums[block] = SumBlock(part.Dy + first, part.X + first, part.Weight == null ? null : part.Weight + first, Moments.FloatBlockEnd(block, part.Length) - first, in *part.Statistics);
+            SumBlock(part.Dy + first, part.X + first, part.Weight == null ? null : part.Weight + first, Moments.FloatBlockEnd(block, part.Length) - first, in *part.Statistics, ref part.Sums[block]);
         }
     }
 
@@ -225,7 +240,7 @@ internal static unsafe partial class RowNorm
     {
         ref readonly GroupPart<T> part = ref *(GroupPart<T>*)state;
         for (nint p = start; p < end; p++)
-            part.Sums[p] = Sum(part.Dy + p * part.Run, part.X + p * part.Run, null, part.Run, in *part.Statistics);
+            Sum(part.Dy + p * part.Run, part.X + p * part.Run, null, part.Run, in *part.Statistics, ref part.Sums[p]);
     }
 
     private static void WriteBlocks<T>(void* state, nint start, nint end) where T : unmanaged
@@ -236,9 +251,10 @@ internal static unsafe partial class RowNorm
             part.Weights == null ? null : part.Weights + first, part.Biases == null ? null : part.Biases + first, part.Stream);
     }
 
-    private static void WriteRuns<T>(void* state, nint start, nint end) where T : unmanaged
+    private static void WriteRuns<T>(void* state, nint start, nint end) where T : unmanaged => WriteRuns(in *(GroupPart<T>*)state, start, end);
+
+    private static void WriteRuns<T>(in GroupPart<T> part, nint start, nint end) where T : unmanaged
     {
-        ref readonly GroupPart<T> part = ref *(GroupPart<T>*)state;
         for (nint p = start; p < end; p++)
         {
             T* dy = part.Dy + p * part.Run, x = part.X + p * part.Run, dx = part.Dx + p * part.Run;
@@ -250,37 +266,36 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>The sums over neighbouring elements, with a weight for each, or none.</summary>
-    private static FloatSums Sum<T>(T* dy, T* x, float* weight, nint length, in GroupStatistics group) where T : unmanaged
+    private static ref FloatSums Sum<T>(T* dy, T* x, float* weight, nint length, in GroupStatistics group, ref FloatSums sums) where T : unmanaged
     {
         nint blocks = Moments.FloatBlocks(length);
-        if (blocks == 1)
-            return SumBlock(dy, x, weight, length, in group);
-        FloatSums sums = default;
-        for (nint block = 0; block < blocks; block++)
+        SumBlock(dy, x, weight, Moments.FloatBlockEnd(0, length), in group, ref sums);
+        FloatSums blockSums = default;
+        for (nint block = 1; block < blocks; block++)
         {
             nint start = block * Moments.BlockLength;
-            sums.AddScaled(SumBlock(dy + start, x + start, weight == null ? null : weight + start, Moments.FloatBlockEnd(block, length) - start, in group), 1);
+            SumBlock(dy + start, x + start, weight == null ? null : weight + start, Moments.FloatBlockEnd(block, length) - start, in group, ref blockSums);
+            sums.AddScaled(in blockSums, 1);
         }
-        return sums;
+        return ref sums;
     }
 
-    private static FloatSums SumBlock<T>(T* dy, T* x, float* weight, nint n, in GroupStatistics group) where T : unmanaged
+    private static void SumBlock<T>(T* dy, T* x, float* weight, nint n, in GroupStatistics group, ref FloatSums sums) where T : unmanaged
     {
-        float hi = (float)group.ScaledMean;
-        FloatSums sums = default;
+        float hi = Elements.ToSingle(group.ScaledMean);
         if (n < Vector512<float>.Count)
             SumShort(dy, x, n, hi, ref sums);
         else if (weight == null)
             SumBlock<T, Unweighted>(dy, x, null, n, hi, ref sums);
         else
             SumBlock<T, Weighted>(dy, x, weight, n, hi, ref sums);
-        sums.Product -= (group.ScaledMean - hi + group.ScaledMeanLow) * sums.Sum;
-        return sums;
+        sums.Product -= (group.ScaledMean - Elements.ToDouble(hi) + group.ScaledMeanLow) * sums.Sum;
     }
 
     /// <summary>A run of fewer than 16 elements.</summary>
     private static void SumShort<T>(T* dy, T* x, nint n, float hi, ref FloatSums sums) where T : unmanaged
     {
+        sums = default;
         for (nint i = 0; i < n; i++)
         {
             double g = Elements.ToDouble(dy[i]);

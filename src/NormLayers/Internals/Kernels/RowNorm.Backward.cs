@@ -135,8 +135,7 @@ internal static unsafe partial class RowNorm
                     BackwardElementwise(in floats, place, firstPeriod, endPeriod, weightSums, biasSums);
                     continue;
                 }
-                for (nint period = firstPeriod; period < endPeriod; period++)
-                    BackwardRuns(in floats, work.Layout.GroupAt(period, place), weightSums, biasSums);
+                BackwardRuns(in floats, place, firstPeriod, endPeriod, weightSums, biasSums);
                 continue;
             }
             for (nint period = firstPeriod; period < endPeriod; period++)

@@ -29,32 +29,39 @@ internal static unsafe partial class RowNorm
     private const double LeastLow = 1.0 / (1 << 26);
 
     /// <summary>What a group's elements are normalized with; 1/deviation is NaN where it has to be done in double.</summary>
-    private readonly struct FloatScale
+    /// <remarks>It is set field by field, and never copied between groups: a copy loads more at once than was stored, and waits until that is in the cache.</remarks>
+    private struct FloatScale
     {
-        internal readonly double Lo, Rstd;
-        internal readonly float Hi;
+        internal double Lo, Rstd;
+        internal float Hi;
 
-        internal FloatScale(double mean, double meanLow, double rstd)
+        internal FloatScale(in GroupStatistics group) => Set(in group);
+
+        internal void Set(in GroupStatistics group) => Set(group.ScaledMean, group.ScaledMeanLow, group.ScaledRstd);
+
+        internal void Set(double mean, double meanLow, double rstd)
         {
-            Hi = (float)mean;
-            Lo = mean - Hi + meanLow;
+            Hi = Elements.ToSingle(mean);
+            Lo = mean - Elements.ToDouble(Hi) + meanLow;
             Rstd = Elements.IsOrdinary<float>(rstd) ? rstd : double.NaN;
         }
 
-        internal FloatScale(in GroupStatistics group)
-            : this(group.ScaledMean, group.ScaledMeanLow, group.ScaledRstd)
-        {
-        }
-
         /// <summary>The forward's scale, from the statistics that it saved: without the lower part of the mean, where that was found afterwards.</summary>
-        internal static FloatScale OfForward(in GroupStatistics group, nint length)
+        internal void SetOfForward(in GroupStatistics group, nint length)
         {
             bool inFloat = length >= Moments.LeastFloatLength && Moments.AreExactInFloat(group.ScaledMean, group.Variance);
-            return new FloatScale(group.ScaledMean, inFloat ? 0 : group.ScaledMeanLow, group.ScaledRstd);
+            Set(group.ScaledMean, inFloat ? 0 : group.ScaledMeanLow, group.ScaledRstd);
+        }
+
+        internal void Take(in FloatScale other)
+        {
+            Lo = other.Lo;
+            Rstd = other.Rstd;
+            Hi = other.Hi;
         }
 
         /// <summary>Whether leaving lo out would show.</summary>
-        internal bool NeedsLo => Math.Abs(Lo) * Rstd > LeastLow;
+        internal readonly bool NeedsLo => Math.Abs(Lo) * Rstd > LeastLow;
     }
 
     private struct FloatApply<T, TResult>
@@ -72,17 +79,21 @@ internal static unsafe partial class RowNorm
         internal GroupStatistics Exact;
         internal bool Activated, Paired;
 
-        internal FloatApply(in ForwardWork<T, float> work, nint g)
+        internal FloatApply(in ForwardWork<T, float> work)
+        {
+            Run = work.Weight == null && work.Bias == null && work.Layout.Run != 1 ? work.Layout.Length : work.Layout.Run;
+            Stream = work.Stream;
+            Activated = work.Activated;
+            Paired = work.Paired;
+        }
+
+        internal void MoveTo(in ForwardWork<T, float> work, nint g)
         {
             nint first = work.Layout.FirstParameter(g);
             X = work.X + g * work.Layout.Length;
             Y = (TResult*)(work.Y + g * work.Layout.Length);
             Weight = work.Weight == null ? null : work.Weight + first;
             Bias = work.Bias == null ? null : work.Bias + first;
-            Run = work.Weight == null && work.Bias == null && work.Layout.Run != 1 ? work.Layout.Length : work.Layout.Run;
-            Stream = work.Stream;
-            Activated = work.Activated;
-            Paired = work.Paired;
         }
     }
 
@@ -138,39 +149,48 @@ internal static unsafe partial class RowNorm
     {
         nint length = work.Layout.Length;
         bool ahead = length <= MostAheadLength && work.GroupThreads == 1;
-        FloatScale next = ScaleOf(in work, start);
+        FloatScale next = default;
+        SetScale(in work, start, ref next);
+        var apply = new FloatApply<T, T>(in work);
+        if (ahead)
+            apply.Stream = work.Stream.WithAhead(2 * work.Stream.Ahead);
         for (nint g = start; g < end; g++)
         {
-            var apply = new FloatApply<T, T>(in work, g) { Scale = next, Stream = ahead ? work.Stream.WithAhead(2 * work.Stream.Ahead) : work.Stream };
+            apply.MoveTo(in work, g);
+            apply.Scale.Take(in next);
             if (double.IsNaN(next.Rstd))
                 apply.Exact = StatisticsOf(in work, g);
             if (ahead && g + 1 < end)
-                next = ScaleOf(in work, g + 1);
+                SetScale(in work, g + 1, ref next);
             Partition.Run(length, work.GroupThreads, &Apply<T>, &apply);
             if (!ahead && g + 1 < end)
-                next = ScaleOf(in work, g + 1);
+                SetScale(in work, g + 1, ref next);
         }
     }
 
-    private static FloatScale ScaleOf<T>(in ForwardWork<T, float> work, nint g) where T : unmanaged
+    private static void SetScale<T>(in ForwardWork<T, float> work, nint g, ref FloatScale scale) where T : unmanaged
     {
         T* x = work.X + g * work.Layout.Length;
         // Nearly always, and without a structure between the sums and what waits for them.
         if (work.GroupThreads == 1 && work.Layout.Statistic == RowStatistic.MeanSquare && Moments.TryOfFloats<T, Moments.AboutZero>(x, work.Layout.Length, out double mean, out double variance))
-            return ScaleOf(in work, g, mean, variance);
-        if (work.GroupThreads == 1 && work.Layout.Centered && Moments.TryOfFloats<T, Moments.AboutMean>(x, work.Layout.Length, out mean, out variance))
-            return ScaleOf(in work, g, mean, variance);
-        return new FloatScale(StatisticsOf(in work, g));
+            SetScale(in work, g, mean, variance, ref scale);
+        else if (work.GroupThreads == 1 && work.Layout.Centered && Moments.TryOfFloats<T, Moments.AboutMean>(x, work.Layout.Length, out mean, out variance))
+            SetScale(in work, g, mean, variance, ref scale);
+        else
+            scale.Set(StatisticsOf(in work, g));
     }
 
     /// <summary>The scale of a group with these moments, if float was good enough for them.</summary>
-    private static FloatScale ScaleOf<T>(in ForwardWork<T, float> work, nint g, double mean, double variance) where T : unmanaged
+    private static void SetScale<T>(in ForwardWork<T, float> work, nint g, double mean, double variance, ref FloatScale scale) where T : unmanaged
     {
         if (!Moments.AreExactInFloat(mean, variance))
-            return new FloatScale(StatisticsOf(in work, g));
+        {
+            scale.Set(StatisticsOf(in work, g));
+            return;
+        }
         if (work.Statistics != null)
             Save(in work, g, new Moments(mean, 0, variance));
-        return new FloatScale(mean, 0, 1 / Math.Sqrt(variance + work.Eps));
+        scale.Set(mean, 0, 1 / Math.Sqrt(variance + work.Eps));
     }
 
     /// <summary>Saves a group's statistics, with a mean that is good enough for values near it, as the weight's gradient needs them.</summary>
@@ -208,9 +228,9 @@ internal static unsafe partial class RowNorm
             if (double.IsNaN(work.Scale.Rstd))
                 ApplyInDouble(in work, i, length, p, 0);
             else if (work.Scale.NeedsLo)
-                ApplyRun<T, TResult, MeanInTwo>(work.X + i, work.Y + i, length, weight, bias, work.Scale.Hi, (float)work.Scale.Lo, (float)work.Scale.Rstd, work.Stream);
+                ApplyRun<T, TResult, MeanInTwo>(work.X + i, work.Y + i, length, weight, bias, work.Scale.Hi, Elements.ToSingle(work.Scale.Lo), Elements.ToSingle(work.Scale.Rstd), work.Stream);
             else
-                ApplyRun<T, TResult, MeanInOne>(work.X + i, work.Y + i, length, weight, bias, work.Scale.Hi, (float)work.Scale.Lo, (float)work.Scale.Rstd, work.Stream);
+                ApplyRun<T, TResult, MeanInOne>(work.X + i, work.Y + i, length, weight, bias, work.Scale.Hi, Elements.ToSingle(work.Scale.Lo), Elements.ToSingle(work.Scale.Rstd), work.Stream);
             i += length;
         }
     }
@@ -249,7 +269,7 @@ internal static unsafe partial class RowNorm
         T* x = work.X + start;
         TResult* y = work.Y + start;
         float* weight = work.Weight == null ? null : work.Weight + start, bias = work.Bias == null ? null : work.Bias + start;
-        float hi = work.Scale.Hi, lo = (float)work.Scale.Lo, rstd = (float)work.Scale.Rstd;
+        float hi = work.Scale.Hi, lo = Elements.ToSingle(work.Scale.Lo), rstd = Elements.ToSingle(work.Scale.Rstd);
         if (weight == null && bias == null)
             Apply<T, TResult, TMean, Absent, Absent, TOrder>(x, y, length, weight, bias, hi, lo, rstd, work.Stream);
         else if (weight == null)

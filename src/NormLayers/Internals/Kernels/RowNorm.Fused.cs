@@ -159,30 +159,22 @@ internal static unsafe partial class RowNorm
     {
         if (length < Vector512<T>.Count)
         {
-            Vector512<T> few = Of(LoadFew<T, T>(z, length));
-            StoreFew(few, y, length);
+            StoreFew(VectorMath.SiLU(LoadFew<T, T>(z, length)), y, length);
             return;
         }
         // The last vector may overlap the one before it, and in place its elements are needed as they were.
         nint end = length - Vector512<T>.Count, i = 0;
-        Vector512<T> last = Of(Vector512.Load(z + end));
+        Vector512<T> last = VectorMath.SiLU(Vector512.Load(z + end));
         if (stream.Wanted)
         {
             i = Streaming.Head(ref *y, length);
             if (i > 0)
-                Store(Of(Vector512.Load(z)), y, 0, default);
+                Store(VectorMath.SiLU(Vector512.Load(z)), y, 0, default);
         }
         for (; i <= end; i += Vector512<T>.Count)
-            Store(Of(Vector512.Load(z + i)), y, i, stream);
+            Store(VectorMath.SiLU(Vector512.Load(z + i)), y, i, stream);
         if (i < length)
             Store(last, y, end, default);
-
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        static Vector512<T> Of(Vector512<T> z)
-        {
-            Vector512<T> denominator = VectorMath.Logistic(z, out Vector512<T> scale, out _);
-            return z / denominator * scale;
-        }
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         static void Store(Vector512<T> v, TResult* y, nint i, Streaming stream)
@@ -203,16 +195,9 @@ internal static unsafe partial class RowNorm
     {
         nint whole = length - length % Vector512<TCompute>.Count;
         if (whole < length)
-            StoreFew(Of(LoadFew<T, TCompute>(dy + whole, length - whole), LoadFew<TCompute, TCompute>(z + whole, length - whole)), z + whole, length - whole);
+            StoreFew(VectorMath.SiLUGradient(LoadFew<T, TCompute>(dy + whole, length - whole), LoadFew<TCompute, TCompute>(z + whole, length - whole)), z + whole, length - whole);
         for (nint i = 0; i < whole; i += Vector512<TCompute>.Count)
-            Of(typeof(TCompute) == typeof(float) ? Elements.LoadFloats(dy, i).As<float, TCompute>() : Vector512.Load((TCompute*)dy + i), Vector512.Load(z + i)).Store(z + i);
-
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        static Vector512<TCompute> Of(Vector512<TCompute> dy, Vector512<TCompute> z)
-        {
-            Vector512<TCompute> denominator = VectorMath.Logistic(z, out Vector512<TCompute> scale, out Vector512<TCompute> exponential);
-            return dy * (scale / denominator) * (Vector512<TCompute>.One + z * (exponential / denominator));
-        }
+            VectorMath.SiLUGradient(typeof(TCompute) == typeof(float) ? Elements.LoadFloats(dy, i).As<float, TCompute>() : Vector512.Load((TCompute*)dy + i), Vector512.Load(z + i)).Store(z + i);
     }
 
     private static Vector512<TCompute> LoadFew<T, TCompute>(T* source, nint count)
@@ -265,7 +250,7 @@ internal static unsafe partial class RowNorm
                 else if (work.Layout.Run == 1)
                     BackwardElementwise(in *(BackwardWork<float, float>*)&group, place, period, period + 1, weightSums, biasSums);
                 else
-                    BackwardRuns(in *(BackwardWork<float, float>*)&group, g, weightSums, biasSums);
+                    BackwardRuns(in *(BackwardWork<float, float>*)&group, place, period, period + 1, weightSums, biasSums);
                 if (SixteenBits.Is<T>() && work.Dx != null)
                     SixteenBits.Narrow((float*)z, work.Dx + start, length, work.Stream.Wanted);
             }
@@ -283,11 +268,9 @@ internal static unsafe partial class RowNorm
         ref readonly GroupStatistics group = ref work.Statistics[g];
         if (typeof(TParameter) == typeof(float))
         {
-            Apply(new FloatApply<T, float>
-            {
-                X = work.X + g * length, Y = (float*)z, Weight = (float*)weight, Bias = (float*)bias, Run = run,
-                Scale = FloatScale.OfForward(in group, length), Exact = group,
-            }, 0, length);
+            var apply = new FloatApply<T, float> { X = work.X + g * length, Y = (float*)z, Weight = (float*)weight, Bias = (float*)bias, Run = run, Exact = group };
+            apply.Scale.SetOfForward(in group, length);
+            Apply(in apply, 0, length);
             return;
         }
         Apply(new DoubleApply { X = (double*)(work.X + g * length), Y = (double*)z, Weight = (double*)weight, Bias = (double*)bias, Run = run, Scale = new GroupScale<double>(in group) }, 0, length);

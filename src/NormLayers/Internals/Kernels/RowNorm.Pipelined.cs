@@ -66,16 +66,22 @@ internal static unsafe partial class RowNorm
         }
         nint length = work.Layout.Length, blocks = Moments.FloatBlocks(length);
         Streaming stream = work.Stream;
-        FloatScale scale = ScaleOf(in work, start), next = start + 1 < end ? ScaleOf(in work, start + 1) : default;
+        FloatScale* scales = stackalloc FloatScale[2];
+        SetScale(in work, start, ref scales[start & 1]);
+        if (start + 1 < end)
+            SetScale(in work, start + 1, ref scales[start + 1 & 1]);
         PendingSums<T, TCenter> pending = default;
-        for (nint g = start; g < end; g++, scale = next)
+        var apply = new FloatApply<T, T>(in work);
+        for (nint g = start; g < end; g++)
         {
+            ref FloatScale scale = ref scales[g & 1], next = ref scales[g + 1 & 1];
             if (g + Lag >= end || double.IsNaN(scale.Rstd))
             {
                 if (g > start && g + 1 < end)
-                    next = pending.ScaleOf(in work, g + 1);
+                    pending.SetScale(in work, g + 1, ref next);
                 pending.X = null;
-                var apply = new FloatApply<T, T>(in work, g) { Scale = scale };
+                apply.MoveTo(in work, g);
+                apply.Scale.Take(in scale);
                 if (double.IsNaN(scale.Rstd))
                     apply.Exact = StatisticsOf(in work, g);
                 Apply(in apply, 0, length);
@@ -84,7 +90,7 @@ internal static unsafe partial class RowNorm
             T* x = work.X + g * length, y = work.Y + g * length, ahead = x + Lag * length;
             nint first = work.Layout.FirstParameter(g), from = 0;
             float* weight = work.Weight + first, bias = work.Bias + first;
-            float hi = scale.Hi, lo = (float)scale.Lo, rstd = (float)scale.Rstd;
+            float hi = scale.Hi, lo = Elements.ToSingle(scale.Lo), rstd = Elements.ToSingle(scale.Rstd);
             bool needsLo = scale.NeedsLo;
             for (nint block = 0; block < blocks; block++)
             {
@@ -99,7 +105,7 @@ internal static unsafe partial class RowNorm
                 if (block > 0)
                     pending.Merge();
                 else if (g > start)
-                    next = pending.ScaleOf(in work, g + 1);
+                    pending.SetScale(in work, g + 1, ref next);
                 pending.Set(ahead + from, from, n, center, sum, squares);
                 from += n;
             }
@@ -144,12 +150,15 @@ internal static unsafe partial class RowNorm
         }
 
         /// <summary>The scale of the group whose last block this is; where there is none, from its elements.</summary>
-        internal FloatScale ScaleOf(in ForwardWork<T, float> work, nint g)
+        internal void SetScale(in ForwardWork<T, float> work, nint g, ref FloatScale scale)
         {
             if (X == null)
-                return RowNorm.ScaleOf(in work, g);
+            {
+                RowNorm.SetScale(in work, g, ref scale);
+                return;
+            }
             Merge();
-            return RowNorm.ScaleOf(in work, g, mean, deviations / work.Layout.Length);
+            RowNorm.SetScale(in work, g, mean, deviations / work.Layout.Length, ref scale);
         }
     }
 
