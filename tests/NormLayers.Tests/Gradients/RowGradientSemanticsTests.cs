@@ -93,13 +93,15 @@ public abstract class RowGradientSemanticsTests<T> where T : unmanaged, IBinaryF
                     Assert.True(inGroup ? T.IsNaN(badInput.Input![i]) : badInput.Input![i] == clean.Input![i], $"{norm} input {i}");
                     Assert.True(inGroup ? !T.IsFinite(badGradient.Input![i]) : badGradient.Input![i] == clean.Input![i], $"{norm} gradOutput {i}");
                 }
+                // The terms of a group out of range are added in double, which may round otherwise.
+                bool isNear(T actual, T expected) => T.Abs(actual - expected) <= T.CreateTruncating(Ulp.Of<T>(double.CreateTruncating(T.Abs(expected)))) * T.CreateTruncating(8);
                 int[] touched = [.. Enumerable.Range(length, length).Select(norm.ParameterOf).Distinct()];
                 for (int p = 0; p < norm.Parameters(); p++)
                 {
                     Assert.True(touched.Contains(p) ? T.IsNaN(badInput.Weight![p]) : badInput.Weight![p] == clean.Weight![p], $"{norm} weight {p}");
                     Assert.Equal(clean.Bias![p], badInput.Bias![p]);
                     bool own = p == norm.ParameterOf(place);
-                    Assert.True(own ? !T.IsFinite(badGradient.Weight![p]) && !T.IsFinite(badGradient.Bias![p]) : badGradient.Weight![p] == clean.Weight![p] && badGradient.Bias![p] == clean.Bias![p], $"{norm} parameter {p}");
+                    Assert.True(own ? !T.IsFinite(badGradient.Weight![p]) && !T.IsFinite(badGradient.Bias![p]) : isNear(badGradient.Weight![p], clean.Weight![p]) && isNear(badGradient.Bias![p], clean.Bias![p]), $"{norm} parameter {p}");
                 }
             }
         }

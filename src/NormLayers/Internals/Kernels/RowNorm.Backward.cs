@@ -117,7 +117,7 @@ internal static unsafe partial class RowNorm
             weights.Clear();
             biases.Clear();
             nint firstPeriod = block * work.BlockLength, endPeriod = Math.Min(firstPeriod + work.BlockLength, work.Periods);
-            if (work.Activated)
+            if (work.Activated && (typeof(TParameter) == typeof(double) || work.Layout.Length >= Moments.LeastFloatLength))
             {
                 BackwardActivated(in work, place, firstPeriod, endPeriod, weights, biases);
                 continue;

@@ -245,7 +245,7 @@ internal static unsafe partial class RowNorm
                     group.Dx = work.Dx == null ? null : z - start;
                     group.Stream = default;
                 }
-                if (typeof(TParameter) == typeof(double) || length < Moments.LeastFloatLength)
+                if (typeof(TParameter) == typeof(double))
                     BackwardGroup(in *group.Dy, in *group.X, ref *group.Dx, g, in work.Layout, in work.Statistics[g], in *work.Weight, weights, biases);
                 else if (work.Layout.Run == 1)
                     BackwardElementwise(in *(BackwardWork<float, float>*)&group, place, period, period + 1, weightSums, biasSums);
