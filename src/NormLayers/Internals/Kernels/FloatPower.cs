@@ -1,12 +1,26 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 
 namespace NormLayers.Internals.Kernels;
 
-/// <summary>d^-beta in float, for 32 ordinary positive d at once: see <see cref="WindowParameters.FloatLimit"/> for how far they may lie.</summary>
-internal interface IFloatPower
+/// <summary>d^-beta in float, for ordinary positive d: see <see cref="WindowParameters.FloatLimit"/> for how far they may lie.</summary>
+/// <remarks>
+/// In two steps, each for a row of its own: in one, the chain of dependent operations is so long that the processor's window
+/// holds too few of them to keep its units busy.
+/// </remarks>
+internal interface IFloatPower<TSelf> where TSelf : struct, IFloatPower<TSelf>
 {
+    /// <summary>The power for a beta.</summary>
+    static abstract TSelf Create(double beta);
+
+    /// <summary>Whether the first step leaves two numbers, and not only the first.</summary>
+    static abstract bool HasSecond { get; }
+
+    /// <summary>The first step, which needs d alone.</summary>
+    (Vector512<float> First, Vector512<float> Second) Begin(Vector512<float> d);
+
     /// <summary>x · (d + low)^-beta, where low is what rounding d left, within an ulp or so; a zero keeps its sign.</summary>
-    FloatLanes Times(FloatLanes x, FloatLanes d, FloatLanes low);
+    Vector512<float> Finish(Vector512<float> x, Vector512<float> d, Vector512<float> low, Vector512<float> first, Vector512<float> second);
 }
 
 /// <summary>How many quarters a power is, as a type, so that each has its own code.</summary>
@@ -57,37 +71,53 @@ internal readonly struct ThreeQuarters : IQuarters
 /// below float's precision. What rounding adds to e counts a quarter, and z², like the halves of x times z, is exact, since
 /// z has 12 bits.
 /// </remarks>
-internal readonly struct QuarterPower<TQuarters> : IFloatPower where TQuarters : struct, IQuarters
+internal readonly struct QuarterPower<TQuarters> : IFloatPower<QuarterPower<TQuarters>> where TQuarters : struct, IQuarters
 {
+    public static QuarterPower<TQuarters> Create(double beta) => default;
+
+    public static bool HasSecond => false;
+
+    /// <summary>d^(-q/4) to 2^-11, in 12 bits.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public FloatLanes Times(FloatLanes x, FloatLanes d, FloatLanes low)
+    public (Vector512<float> First, Vector512<float> Second) Begin(Vector512<float> d)
     {
-        FloatLanes z = Approximate(d).UpperHalf();
-        FloatLanes e = Error(z, d, out FloatLanes slope) - low * slope;
-        FloatLanes upper = x.UpperHalf(), high = upper * z, rest = (x - upper) * z;
-        return (high + (rest + (high + rest) * Series(e, 0.25f, 0.15625f))).WithSignOf(x);
+        Vector512<float> z = Guess(d.AsInt32());
+        (float a, float b) = TQuarters.Coefficients;
+        return (UpperHalf(z + z * Series(Error(z, d, out _), a, b)), default);
     }
 
-    /// <summary>d^(-q/4) to 2^-11.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static FloatLanes Approximate(FloatLanes d)
+    public Vector512<float> Finish(Vector512<float> x, Vector512<float> d, Vector512<float> low, Vector512<float> first, Vector512<float> second)
     {
-        FloatLanes z = d.GuessPower(TQuarters.Count, TQuarters.Magic);
-        (float a, float b) = TQuarters.Coefficients;
-        return z + z * Series(Error(z, d, out _), a, b);
+        Vector512<float> e = Error(first, d, out Vector512<float> slope) - low * slope;
+        Vector512<float> upper = UpperHalf(x), high = upper * first, lower = (x - upper) * first;
+        return Vector512.CopySign(high + (lower + (high + lower) * Series(e, 0.25f, 0.15625f)), x);
     }
+
+    /// <summary>The float whose bits are magic - bits · q / 4.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> Guess(Vector512<int> bits) => TQuarters.Count switch
+    {
+        1 => (Vector512.Create(TQuarters.Magic) - Vector512.ShiftRightLogical(bits, 2)).AsSingle(),
+        2 => (Vector512.Create(TQuarters.Magic) - Vector512.ShiftRightLogical(bits, 1)).AsSingle(),
+        _ => (Vector512.ShiftRightLogical(bits, 2) - bits + Vector512.Create(TQuarters.Magic)).AsSingle(),
+    };
 
     /// <summary>1 - d^q z⁴, and minus its derivative by d, which is q/d where the error is small.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static FloatLanes Error(FloatLanes z, FloatLanes d, out FloatLanes slope)
+    private static Vector512<float> Error(Vector512<float> z, Vector512<float> d, out Vector512<float> slope)
     {
-        FloatLanes square = z * z, root = TQuarters.Count >= 2 ? square * d : square, product = root * root;
-        slope = TQuarters.Count == 2 ? root * (square + square) : TQuarters.Count == 1 ? product : product * 3;
-        return 1 - (TQuarters.Count == 2 ? product : product * d);
+        Vector512<float> square = z * z, root = TQuarters.Count >= 2 ? square * d : square, product = root * root;
+        slope = TQuarters.Count == 2 ? root * (square + square) : TQuarters.Count == 1 ? product : product * Vector512.Create(3f);
+        return Vector512<float>.One - (TQuarters.Count == 2 ? product : product * d);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static FloatLanes Series(FloatLanes e, float a, float b) => e * (e * b + a);
+    private static Vector512<float> Series(Vector512<float> e, float a, float b) => e * (e * Vector512.Create(b) + Vector512.Create(a));
+
+    /// <summary>The upper 12 of the significand's 24 bits.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> UpperHalf(Vector512<float> value) => (value.AsInt32() & Vector512.Create(-1 << 12)).AsSingle();
 }
 
 /// <summary>
@@ -99,7 +129,7 @@ internal readonly struct QuarterPower<TQuarters> : IFloatPower where TQuarters :
 /// point whatever stands before it; low counts as -beta · low / d. The polynomials are minimax fits of log2(1 + f) / f and (2^r - 1) / r, to 2^-27 and 2^-29 in
 /// the logarithm and in the power. n must be within float's exponents.
 /// </remarks>
-internal readonly struct AnyPower : IFloatPower
+internal readonly struct AnyPower : IFloatPower<AnyPower>
 {
     /// <summary>Adding and taking away rounds to an integer, which then stands in the low bits of the sum.</summary>
     private const float IntegerMagic = 12582912;
@@ -113,39 +143,41 @@ internal readonly struct AnyPower : IFloatPower
         lower = (float)(-beta - upper);
     }
 
+    public static AnyPower Create(double beta) => new(beta);
+
+    public static bool HasSecond => true;
+
+    /// <summary>-beta · log2 d as an integer, in the low bits below the magic's, and the rest.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public FloatLanes Times(FloatLanes x, FloatLanes d, FloatLanes low)
+    public (Vector512<float> First, Vector512<float> Second) Begin(Vector512<float> d)
     {
-        (FloatLanes power, FloatLanes correction) = Split(d);
-        FloatLanes scaled = x * power, rest = scaled * correction;
-        return (scaled + (rest + (scaled + rest) * (low / d * exponent))).WithSignOf(x);
+        // Subtracting the bits of sqrt(1/2) puts m where it should be.
+        Vector512<int> whole = Vector512.ShiftRightArithmetic(d.AsInt32() - Vector512.Create(0x3F3504F3), 23);
+        Vector512<float> e = Vector512.ConvertToSingle(whole), f = (d.AsInt32() - Vector512.ShiftLeft(whole, 23)).AsSingle() - Vector512<float>.One;
+        Vector512<float> l = f * Vector512.Create(0.12541133f) - Vector512.Create(0.21030313f);
+        l = l * f + Vector512.Create(0.21737971f);
+        l = l * f - Vector512.Create(0.23851948f);
+        l = l * f + Vector512.Create(0.28765664f);
+        l = l * f - Vector512.Create(0.3607212f);
+        l = l * f + Vector512.Create(0.48092253f);
+        l = l * f - Vector512.Create(0.7213471f);
+        l = (l * f + Vector512.Create(1.4426949f)) * f;
+
+        Vector512<float> product = e * Vector512.Create(upper), part = l * Vector512.Create(exponent), magic = Vector512.Create(IntegerMagic);
+        Vector512<float> shifted = (product + part) + magic;
+        return (shifted, (product - (shifted - magic)) + (part + e * Vector512.Create(lower)));
     }
 
-    /// <summary>d^-beta = Power · (1 + Correction), where Power is a power of two.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private (FloatLanes Power, FloatLanes Correction) Split(FloatLanes d)
+    public Vector512<float> Finish(Vector512<float> x, Vector512<float> d, Vector512<float> low, Vector512<float> first, Vector512<float> second)
     {
-        (FloatLanes e, FloatLanes m) = d.Parts();
-        FloatLanes f = m - 1;
-        FloatLanes l = f * 0.12541133f - 0.21030313f;
-        l = l * f + 0.21737971f;
-        l = l * f - 0.23851948f;
-        l = l * f + 0.28765664f;
-        l = l * f - 0.3607212f;
-        l = l * f + 0.48092253f;
-        l = l * f - 0.7213471f;
-        l = (l * f + 1.4426949f) * f;
-
-        FloatLanes whole = e * upper, part = l * exponent;
-        FloatLanes shifted = (whole + part) + IntegerMagic;
-        FloatLanes r = (whole - (shifted - IntegerMagic)) + (part + e * lower);
-
-        FloatLanes p = r * 0.000154758985f + 0.001340028349f;
-        p = p * r + 0.009618005408f;
-        p = p * r + 0.055503277416f;
-        p = p * r + 0.240226513325f;
-        p = (p * r + 0.693147206289f) * r;
+        Vector512<float> p = second * Vector512.Create(0.000154758985f) + Vector512.Create(0.001340028349f);
+        p = p * second + Vector512.Create(0.009618005408f);
+        p = p * second + Vector512.Create(0.055503277416f);
+        p = p * second + Vector512.Create(0.240226513325f);
+        p = (p * second + Vector512.Create(0.693147206289f)) * second;
         // The integer is in the low bits, above it the magic's, which the shift drops.
-        return (shifted.PowerOfTwo(), p);
+        Vector512<float> scaled = x * Vector512.ShiftLeft(first.AsInt32() + Vector512.Create(127), 23).AsSingle(), correction = scaled * p;
+        return Vector512.CopySign(scaled + (correction + (scaled + correction) * (low / d * Vector512.Create(exponent))), x);
     }
 }

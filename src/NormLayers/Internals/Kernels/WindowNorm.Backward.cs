@@ -32,8 +32,14 @@ internal static unsafe partial class WindowNorm
         fixed (T* pdy = &dy, px = &x, pdx = &dx)
         {
             var work = new BackwardWork<T> { Dy = pdy, X = px, Dx = pdx, Channels = channels, Run = run, Window = window };
+            int threads = Partition.Threads(samples * channels * run, maxThreads);
+            if (InFloat<T>(in window))
+            {
+                RunInFloat(new FloatWork<T> { Dy = pdy, X = px, Y = pdx, Samples = samples, Channels = channels, Run = run, Window = window }, threads);
+                return;
+            }
             nint blocks = samples * new Planes(channels, run, in window, 2).BlocksPerSample;
-            Partition.Run(blocks, Partition.Threads(samples * channels * run, maxThreads), &BackwardBlocks<T>, &work);
+            Partition.Run(blocks, threads, &BackwardBlocks<T>, &work);
         }
     }
 
@@ -60,10 +66,7 @@ internal static unsafe partial class WindowNorm
 
     private static void BackwardBlock<T>(T* dy, T* x, T* dx, nint channels, nint run, nint length, in WindowParameters window, in Planes planes, Span<double> scratch) where T : unmanaged
     {
-        bool inFloat = typeof(T) == typeof(float) && window.FloatLimit > 0;
-        if (inFloat
-            ? IsLarger((float*)x, channels, run, length, window.FloatLimit) || IsLarger((float*)dy, channels, run, length, LargestGradient)
-            : IsExtreme(in *x, channels, run, length, in window))
+        if (IsExtreme(in *x, channels, run, length, in window))
         {
             if (length == 1)
                 BackwardExtreme(dy, x, dx, channels, run, in window, in planes, scratch);
@@ -79,27 +82,28 @@ internal static unsafe partial class WindowNorm
     {
         using var rented = new RentedDoubles(3 * channels);
         Span<double> g = rented.Span[..(int)channels], column = rented.Span[(int)channels..(int)(2 * channels)], result = rented.Span[(int)(2 * channels)..];
-        for (nint c = 0; c < channels; c++)
-            (g[(int)c], column[(int)c]) = (Elements.ToDouble(dy[c * run]), Elements.ToDouble(x[c * run]));
-        DifferentiateScaled(in g[0], in column[0], ref result[0], channels, 1, 1, in window, transposed: true);
+        ReadColumn(dy, run, g);
+        ReadColumn(x, run, column);
         BackwardOrdinary(dy, x, dx, channels, run, 1, in window, in planes, scratch);
+        WriteExtremeGradients(g, column, result, dx, run, in window);
+    }
+
+    /// <summary>Writes those gradients of a position that an extreme element reaches.</summary>
+    private static void WriteExtremeGradients<T>(ReadOnlySpan<double> g, ReadOnlySpan<double> column, Span<double> result, T* dx, nint run, in WindowParameters window) where T : unmanaged
+    {
+        DifferentiateScaled(in g[0], in column[0], ref result[0], column.Length, 1, 1, in window, transposed: true);
         // An output sees its window, and an element the outputs whose windows hold it.
         nint reach = window.Lower + window.Upper;
-        for (nint c = 0; c < channels; c++)
+        for (int c = 0; c < column.Length; c++)
         {
-            if (HasExtreme<T>(column, c - reach, c + reach, in window, window.FloatLimit) || (typeof(T) == typeof(float) && HasExtreme<T>(g, c - reach, c + reach, in window, LargestGradient)))
-                dx[c * run] = Elements.FromDouble<T>(result[(int)c]);
+            if (HasExtreme<T>(column, c - reach, c + reach, in window, window.FloatLimit) || (typeof(T) != typeof(double) && HasExtreme<T>(g, c - reach, c + reach, in window, LargestGradient)))
+                dx[c * run] = Elements.FromDouble<T>(result[c]);
         }
     }
 
     private static void BackwardOrdinary<T>(T* dy, T* x, T* dx, nint channels, nint run, nint length, in WindowParameters window, in Planes planes, Span<double> scratch) where T : unmanaged
     {
         ref double p = ref planes.At(scratch, 0), t = ref planes.At(scratch, 1);
-        if (typeof(T) == typeof(float) && window.FloatLimit > 0)
-        {
-            BackwardFloat((float*)dy, (float*)x, (float*)dx, channels, run, length, in window, ref Unsafe.As<double, float>(ref p), ref Unsafe.As<double, float>(ref planes.At(scratch, 2)));
-            return;
-        }
         planes.SumProducts(in *x, in *x, length, scratch, 0);
         Vector512<double> scale = Vector512.Create(window.Scale), k = Vector512.Create(window.K);
         for (nint c = 0; c < channels; c++)

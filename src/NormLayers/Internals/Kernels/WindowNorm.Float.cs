@@ -1,182 +1,149 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 
 namespace NormLayers.Internals.Kernels;
 
 /// <summary>
-/// Forward and backward for ordinary floats, in float throughout.
+/// Forward and backward for ordinary elements of float and of the 16-bit types, in float throughout.
 /// </summary>
 /// <remarks>
+/// <para>
+/// A strip of positions is taken up the channels row by row, and each row goes through a few short loops whose intermediate
+/// rows stay in the first-level cache: squares, denominators and the first half of the power, the second half. The backward's
+/// second window runs right behind the first.
+/// </para>
+/// <para>
 /// What may round: a square and its at most 32 additions, which weigh as much as alpha/size · S does against k, the
 /// denominator, a quarter of what the power's own error term rounds (<see cref="QuarterPower{TQuarters}"/>), and the result.
 /// <see cref="WindowParameters.FloatLimit"/> says how large the elements may be; positions with larger ones are computed in
 /// double, alone, so that none of them changes its neighbours' bits.
+/// </para>
+/// <para>
+/// Rows of scratch are whole vectors. The last vector of a strip holds its last 16 positions, some of which the one before it
+/// has as well: both come to the same bits.
+/// </para>
 /// </remarks>
 internal static unsafe partial class WindowNorm
 {
     /// <summary>Gradients up to here stay inside float's range in every product.</summary>
     private const float LargestGradient = 1L << 40;
 
-    /// <summary>Normalizes a block of positions.</summary>
-    private static void ForwardFloat(float* x, float* y, nint channels, nint run, nint length, in WindowParameters window, ref float scratch)
+    /// <summary>The scratch of a strip, in floats, as long as that leaves it 32 positions: long rows count for more than the first-level cache.</summary>
+    private const nint StripScratch = 20480;
+
+    private const nint LongestStrip = 1024;
+
+    private static readonly nint Lanes = Vector512<float>.Count;
+
+    /// <summary>Whether ordinary elements of a type are computed in float.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static bool InFloat<T>(in WindowParameters window) where T : unmanaged => typeof(T) != typeof(double) && window.FloatLimit > 0;
+
+    /// <summary>How the positions of a channel are cut into strips, of nearly the same length, and how long a row of scratch is.</summary>
+    private readonly struct Strips
     {
-        switch (window.Quarters)
+        private readonly nint run;
+
+        internal Strips(nint run, nint rows)
         {
-            case 1:
-                Run(new QuarterPower<OneQuarter>(), in window, ref scratch);
-                break;
-            case 2:
-                Run(new QuarterPower<TwoQuarters>(), in window, ref scratch);
-                break;
-            case 3:
-                Run(new QuarterPower<ThreeQuarters>(), in window, ref scratch);
-                break;
-            default:
-                Run(new AnyPower(window.Beta), in window, ref scratch);
-                break;
+            this.run = run;
+            nint longest = Math.Clamp(StripScratch / rows, 2 * Lanes, LongestStrip);
+            Count = (run + longest - 1) / longest;
+            Stride = RoundUp((run + Count - 1) / Count) + Lanes;
         }
 
-        void Run<TPower>(TPower power, in WindowParameters window, ref float scratch) where TPower : struct, IFloatPower
-        {
-            var rows = new FloatForwardRows<TPower>(x, y, run, length, in window, power);
-            SlidingWindow.Sum(in rows, channels, window.Lower, window.Upper, ref scratch, FloatLanes.RoundUp(length));
-        }
+        internal nint Count { get; }
+
+        internal nint Stride { get; }
+
+        /// <summary>The first position of a strip; a whole number of vectors.</summary>
+        internal nint Start(nint strip) => strip == Count ? run : strip * run / Count & -Lanes;
     }
 
-    /// <summary>Computes dx for a block of positions.</summary>
-    /// <param name="dy">The gradient of the output.</param>
-    /// <param name="x">The input.</param>
-    /// <param name="dx">The result; may be <paramref name="dy"/>.</param>
-    /// <param name="channels">The number of channels.</param>
-    /// <param name="run">The positions of one channel.</param>
-    /// <param name="length">The positions of the block.</param>
-    /// <param name="window">The window and the formula's numbers.</param>
-    /// <param name="planes">Room for two rows a channel, as long as the block rounded up.</param>
-    /// <param name="scratch">Room for the sliding window.</param>
-    private static void BackwardFloat(float* dy, float* x, float* dx, nint channels, nint run, nint length, in WindowParameters window, ref float planes, ref float scratch)
-    {
-        ref float terms = ref Unsafe.Add(ref planes, channels * FloatLanes.RoundUp(length));
-        switch (window.Quarters)
-        {
-            case 1:
-                Run(new QuarterPower<OneQuarter>(), in window, ref planes, ref terms, ref scratch);
-                break;
-            case 2:
-                Run(new QuarterPower<TwoQuarters>(), in window, ref planes, ref terms, ref scratch);
-                break;
-            case 3:
-                Run(new QuarterPower<ThreeQuarters>(), in window, ref planes, ref terms, ref scratch);
-                break;
-            default:
-                Run(new AnyPower(window.Beta), in window, ref planes, ref terms, ref scratch);
-                break;
-        }
-        var gradients = new FloatGradientRows(x, dx, run, length, in window, ref planes, ref terms);
-        SlidingWindow.Sum(in gradients, channels, window.BackLower, window.BackUpper, ref scratch, FloatLanes.RoundUp(length));
+    private static nint ForwardRowCount<TPower>(in WindowParameters window) where TPower : struct, IFloatPower<TPower>
+        => FloatWindow.Rows(window.Lower, window.Upper) + (TPower.HasSecond ? 3 : 2);
 
-        void Run<TPower>(TPower power, in WindowParameters window, ref float planes, ref float terms, ref float scratch) where TPower : struct, IFloatPower
+    private static nint BackwardRowCount<TPower>(in WindowParameters window) where TPower : struct, IFloatPower<TPower>
+        => ForwardRowCount<TPower>(in window) + FloatWindow.Rows(window.BackLower, window.BackUpper) + window.BackUpper + 1;
+
+    /// <summary>Normalizes a strip of at least 16 positions.</summary>
+    /// <returns>The bits of the largest square.</returns>
+    private static int ForwardStrip<T, TPower>(T* x, T* y, nint channels, nint run, nint length, in WindowParameters window, TPower power, float* scratch)
+        where T : unmanaged where TPower : struct, IFloatPower<TPower>
+    {
+        nint stride = RoundUp(length);
+        var squares = new FloatWindow(scratch, channels, window.Lower, window.Upper, stride);
+        var denominators = new Denominators<TPower>(scratch + FloatWindow.Rows(window.Lower, window.Upper) * stride, stride, in window);
+        Vector512<int> largest = default;
+        for (nint c = -window.Upper; c < channels; c++)
         {
-            var rows = new FloatTermRows<TPower>(dy, x, run, length, in window, power, ref planes, ref terms);
-            SlidingWindow.Sum(in rows, channels, window.Lower, window.Upper, ref scratch, FloatLanes.RoundUp(length));
+            nint next = squares.Next(c);
+            if (next < channels)
+                Square(x + next * run, squares.Row(next), length, run, ref largest);
+            if (c < 0)
+                continue;
+            denominators.Begin(squares.At(c), power);
+            denominators.Divide(x + c * run, y + c * run, length, power);
         }
+        return Largest(largest);
     }
 
-    /// <summary>Squares of x in, x · (k + scale · sum)^-beta out.</summary>
-    private readonly struct FloatForwardRows<TPower>(float* x, float* y, nint run, nint length, in WindowParameters window, TPower power) : IWindowRows<float> where TPower : struct, IFloatPower
+    /// <summary>Computes dx for a strip of at least 16 positions; dx may be dy.</summary>
+    /// <returns>The bits of the largest square of x and of the largest gradient.</returns>
+    private static (int Square, int Gradient) BackwardStrip<T, TPower>(T* dy, T* x, T* dx, nint channels, nint run, nint length, in WindowParameters window, TPower power, float* scratch)
+        where T : unmanaged where TPower : struct, IFloatPower<TPower>
     {
-        private readonly FloatDenominator denominator = new(in window);
-
-        public void ReadTerms(nint channel, ref float row) => StoreSquares(x + channel * run, length, ref row);
-
-        public void WriteSums(nint channel, ref readonly float suffix, ref readonly float prefix)
+        nint stride = RoundUp(length), kept = window.BackUpper + 1;
+        var squares = new FloatWindow(scratch, channels, window.Lower, window.Upper, stride);
+        scratch += FloatWindow.Rows(window.Lower, window.Upper) * stride;
+        var terms = new FloatWindow(scratch, channels, window.BackLower, window.BackUpper, stride);
+        scratch += FloatWindow.Rows(window.BackLower, window.BackUpper) * stride;
+        float* products = scratch;
+        var denominators = new Denominators<TPower>(scratch + kept * stride, stride, in window);
+        var factor = new SplitFactor(2 * window.Scale * window.Beta);
+        Vector512<int> largest = default, largestGradient = default;
+        for (nint c = -window.Upper; c < channels + window.BackUpper; c++)
         {
-            float* from = x + channel * run, to = y + channel * run;
-            FloatDenominator d = denominator;
-            TPower p = power;
-            nint i = 0;
-            for (; i <= length - FloatLanes.Count; i += FloatLanes.Count)
-                d.At(in suffix, in prefix, i).Divide(FloatLanes.Load(in *from, i), p).Store(ref *to, i);
-            if (i < length)
-                WriteTail(from + i, to + i, length - i, in suffix, in prefix, i, d, p);
+            nint next = squares.Next(c);
+            if (next < channels)
+                Square(x + next * run, squares.Row(next), length, run, ref largest);
+            if (c >= 0 && c < channels)
+            {
+                denominators.Begin(squares.At(c), power);
+                denominators.MakeTerms(dy + c * run, x + c * run, products + c % kept * stride, terms.Row(c), length, run, power, ref largestGradient);
+            }
+            nint done = c - window.BackUpper;
+            if (done >= 0)
+                WriteGradients(x + done * run, products + done % kept * stride, terms.At(done), dx + done * run, length, factor);
         }
-
-        [MethodImpl(MethodImplOptions.NoInlining)]
-        private static void WriteTail(float* from, float* to, nint count, ref readonly float suffix, ref readonly float prefix, nint i, FloatDenominator d, TPower p)
-            => StoreTail(d.At(in suffix, in prefix, i).Divide(LoadTail(from, count), p), to, count);
+        return (Largest(largest), Largest(largestGradient));
     }
 
-    /// <summary>Squares of x in; dy · p and the terms dy · p · x / d out, each to its plane.</summary>
-    private readonly ref struct FloatTermRows<TPower>(float* dy, float* x, nint run, nint length, in WindowParameters window, TPower power, ref float products, ref float terms)
-        : IWindowRows<float> where TPower : struct, IFloatPower
+    /// <summary>Writes squares, and the largest of their bits, which compare as they do.</summary>
+    private static void Square<T>(T* x, float* squares, nint length, nint run, ref Vector512<int> largest) where T : unmanaged
     {
-        private readonly FloatDenominator denominator = new(in window);
-        private readonly ref float products = ref products;
-        private readonly ref float terms = ref terms;
-
-        public void ReadTerms(nint channel, ref float row) => StoreSquares(x + channel * run, length, ref row);
-
-        public void WriteSums(nint channel, ref readonly float suffix, ref readonly float prefix)
+        Vector512<int> most = largest;
+        for (nint i = 0; i < length; i += Lanes)
         {
-            float* g = dy + channel * run, from = x + channel * run;
-            ref float product = ref Unsafe.Add(ref products, channel * FloatLanes.RoundUp(length)), term = ref Unsafe.Add(ref terms, channel * FloatLanes.RoundUp(length));
-            FloatDenominator d = denominator;
-            TPower p = power;
-            nint i = 0;
-            for (; i <= length - FloatLanes.Count; i += FloatLanes.Count)
-                Write(FloatLanes.Load(in *g, i), FloatLanes.Load(in *from, i), d.At(in suffix, in prefix, i), p, ref product, ref term, i);
-            if (i < length)
-                WriteTail(g + i, from + i, length - i, d.At(in suffix, in prefix, i), p, ref product, ref term, i);
+            nint at = Math.Min(i, length - Lanes);
+            Streaming.Prefetch(in *x, at + run);
+            Vector512<float> value = Elements.LoadFloats(x, at), square = value * value;
+            most = Vector512.Max(most, square.AsInt32());
+            square.Store(squares + i);
         }
-
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private static void Write(FloatLanes g, FloatLanes x, CompensatedLanes d, TPower p, ref float product, ref float term, nint i)
-        {
-            FloatLanes gp = d.Divide(g, p);
-            gp.Store(ref product, i);
-            (gp * x / d.Value).Store(ref term, i);
-        }
-
-        [MethodImpl(MethodImplOptions.NoInlining)]
-        private static void WriteTail(float* g, float* x, nint count, CompensatedLanes d, TPower p, ref float product, ref float term, nint i)
-            => Write(LoadTail(g, count), LoadTail(x, count), d, p, ref product, ref term, i);
+        largest = most;
     }
 
-    /// <summary>Terms in; dy · p - 2 · scale · beta · x · sum out.</summary>
-    private readonly ref struct FloatGradientRows(float* x, float* dx, nint run, nint length, in WindowParameters window, ref float products, ref float terms) : IWindowRows<float>
+    /// <summary>Writes dy · p - 2 · scale · beta · x · sum.</summary>
+    private static void WriteGradients<T>(T* x, float* products, FloatWindow.Sums sums, T* dx, nint length, SplitFactor factor) where T : unmanaged
     {
-        private readonly SplitFactor factor = new(2 * window.Scale * window.Beta);
-        private readonly ref float products = ref products;
-        private readonly ref float terms = ref terms;
-
-        public void ReadTerms(nint channel, ref float row)
+        Vector512<float> value = Vector512.Create(factor.Value), low = Vector512.Create(factor.Low);
+        for (nint i = 0; i < length; i += Lanes)
         {
-            int stride = (int)FloatLanes.RoundUp(length);
-            MemoryMarshal.CreateReadOnlySpan(in Unsafe.Add(ref terms, channel * stride), stride).CopyTo(MemoryMarshal.CreateSpan(ref row, stride));
+            nint at = Math.Min(i, length - Lanes);
+            Vector512<float> xs = Elements.LoadFloats(x, at), sum = sums.Take(i);
+            Elements.StoreFloats(Vector512.Load(products + i) - xs * low * sum - xs * value * sum, dx, at);
         }
-
-        public void WriteSums(nint channel, ref readonly float suffix, ref readonly float prefix)
-        {
-            float* from = x + channel * run, to = dx + channel * run;
-            ref float product = ref Unsafe.Add(ref products, channel * FloatLanes.RoundUp(length));
-            SplitFactor f = factor;
-            nint i = 0;
-            for (; i <= length - FloatLanes.Count; i += FloatLanes.Count)
-                Gradient(FloatLanes.Load(in *from, i), f, in product, in suffix, in prefix, i).Store(ref *to, i);
-            if (i < length)
-                WriteTail(from + i, to + i, length - i, f, in product, in suffix, in prefix, i);
-        }
-
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private static FloatLanes Gradient(FloatLanes x, SplitFactor factor, ref readonly float product, ref readonly float suffix, ref readonly float prefix, nint i)
-        {
-            FloatLanes sum = FloatLanes.Load(in suffix, i) + FloatLanes.Load(in prefix, i);
-            return FloatLanes.Load(in product, i) - x * factor.Low * sum - x * factor.Value * sum;
-        }
-
-        [MethodImpl(MethodImplOptions.NoInlining)]
-        private static void WriteTail(float* from, float* to, nint count, SplitFactor factor, ref readonly float product, ref readonly float suffix, ref readonly float prefix, nint i)
-            => StoreTail(Gradient(LoadTail(from, count), factor, in product, in suffix, in prefix, i), to, count);
     }
 
     /// <summary>A factor, and what rounding it leaves: an error that every element would share.</summary>
@@ -185,74 +152,73 @@ internal static unsafe partial class WindowNorm
         internal readonly float Value = (float)factor, Low = (float)(factor - (float)factor);
     }
 
-    /// <summary>k + scale · sum.</summary>
-    private readonly struct FloatDenominator(in WindowParameters window)
+    /// <summary>The denominators k + scale · S of a row, and what the first step of the power makes of them.</summary>
+    private readonly struct Denominators<TPower>(float* scratch, nint stride, in WindowParameters window) where TPower : struct, IFloatPower<TPower>
     {
         private readonly float scale = (float)window.Scale, k = (float)window.K;
+        private readonly float* scaled = scratch, first = scratch + stride, rest = scratch + 2 * stride;
 
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        internal CompensatedLanes At(ref readonly float suffix, ref readonly float prefix, nint i)
+        internal void Begin(FloatWindow.Sums sums, TPower power)
         {
-            FloatLanes term = (FloatLanes.Load(in suffix, i) + FloatLanes.Load(in prefix, i)) * scale;
-            FloatLanes d = term + k;
-            return new(d, term - (d - k));
-        }
-    }
-
-    /// <summary>Denominators, and what rounding them leaves (Dekker 1971; only nearly so where they are less than half k).</summary>
-    private readonly record struct CompensatedLanes(FloatLanes Value, FloatLanes Low)
-    {
-        /// <summary>x / this^beta.</summary>
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        internal FloatLanes Divide<TPower>(FloatLanes x, TPower power) where TPower : struct, IFloatPower => power.Times(x, Value, Low);
-    }
-
-    /// <summary>Whether a block has a magnitude above a limit, infinity too. NaN may count as such; alone, in a single position, it does not.</summary>
-    private static bool IsLarger(float* x, nint channels, nint run, nint length, float limit)
-    {
-        for (nint c = 0; c < channels; c++, x += run)
-        {
-            // A scalar tail, and first: a call after the loop would keep its maximum in memory.
-            nint i = length & -Vector512<float>.Count;
-            for (nint j = i; j < length; j++)
+            Vector512<float> factor = Vector512.Create(scale), summand = Vector512.Create(k);
+            float* term = scaled, one = first, other = rest;
+            for (nint i = 0; i < stride; i += Lanes)
             {
-                if (Math.Abs(x[j]) > limit)
-                    return true;
+                Vector512<float> t = sums.Take(i) * factor;
+                (Vector512<float> a, Vector512<float> b) = power.Begin(t + summand);
+                t.Store(term + i);
+                a.Store(one + i);
+                if (TPower.HasSecond)
+                    b.Store(other + i);
             }
-            // Magnitudes compare as their bits do.
-            Vector512<int> largest = default;
-            for (i -= Vector512<float>.Count; i >= 0; i -= Vector512<float>.Count)
-                largest = Vector512.Max(largest, Vector512.Load((int*)(x + i)) & Vector512.Create(int.MaxValue));
-            if (Vector512.GreaterThanAny(largest, Vector512.Create(limit).AsInt32()))
-                return true;
         }
-        return false;
-    }
 
-    /// <summary>Writes squares, and zeros up to the next multiple of 32.</summary>
-    private static void StoreSquares(float* x, nint length, ref float row)
-    {
-        nint i = 0;
-        for (; i <= length - FloatLanes.Count; i += FloatLanes.Count)
-            Square(FloatLanes.Load(in *x, i)).Store(ref row, i);
-        if (i < length)
-            StoreTailSquares(x + i, length - i, ref row, i);
+        /// <summary>Writes x · d^-beta.</summary>
+        internal void Divide<T>(T* x, T* y, nint length, TPower power) where T : unmanaged
+        {
+            float* term = scaled, one = first, other = rest;
+            float summand = k;
+            // Where y is x, the last vector's part that the one before it has as well is gone by then.
+            nint last = RoundUp(length) - Lanes;
+            Vector512<float> end = Finish(Elements.LoadFloats(x, length - Lanes), summand, term, one, other, last, power).Value;
+            for (nint i = 0; i < last; i += Lanes)
+                Elements.StoreFloats(Finish(Elements.LoadFloats(x, i), summand, term, one, other, i, power).Value, y, i);
+            Elements.StoreFloats(end, y, length - Lanes);
+        }
 
-        [MethodImpl(MethodImplOptions.NoInlining)]
-        static void StoreTailSquares(float* x, nint count, ref float row, nint i) => Square(LoadTail(x, count)).Store(ref row, i);
+        /// <summary>Writes the products dy · d^-beta and the terms dy · x · d^-beta / d.</summary>
+        internal void MakeTerms<T>(T* dy, T* x, float* products, float* terms, nint length, nint run, TPower power, ref Vector512<int> largest) where T : unmanaged
+        {
+            float* term = scaled, one = first, other = rest;
+            float summand = k;
+            Vector512<int> most = largest;
+            for (nint i = 0; i < length; i += Lanes)
+            {
+                nint at = Math.Min(i, length - Lanes);
+                Streaming.Prefetch(in *dy, at + run);
+                Vector512<float> g = Elements.LoadFloats(dy, at);
+                most = Vector512.Max(most, g.AsInt32() & Vector512.Create(int.MaxValue));
+                (Vector512<float> product, Vector512<float> d) = Finish(g, summand, term, one, other, i, power);
+                product.Store(products + i);
+                (product * Elements.LoadFloats(x, at) / d).Store(terms + i);
+            }
+            largest = most;
+        }
 
+        /// <summary>value · d^-beta, and d, with what rounding it leaves carried into the power (Dekker 1971; only nearly so where d is less than twice k).</summary>
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        static FloatLanes Square(FloatLanes value) => value * value;
+        private static (Vector512<float> Value, Vector512<float> D) Finish(Vector512<float> value, float k, float* scaled, float* first, float* rest, nint i, TPower power)
+        {
+            Vector512<float> t = Vector512.Load(scaled + i), d = t + Vector512.Create(k), low = t - (d - Vector512.Create(k));
+            return (power.Finish(value, d, low, Vector512.Load(first + i), TPower.HasSecond ? Vector512.Load(rest + i) : default), d);
+        }
     }
 
-    /// <summary>Loads fewer than 32 elements, and zeros after them.</summary>
-    private static FloatLanes LoadTail(float* source, nint count)
+    private static int Largest(Vector512<int> values)
     {
-        FloatLanes value = default;
-        Buffer.MemoryCopy(source, &value, sizeof(FloatLanes), count * sizeof(float));
-        return value;
+        int largest = 0;
+        for (int i = 0; i < Vector512<int>.Count; i++)
+            largest = Math.Max(largest, values[i]);
+        return largest;
     }
-
-    private static void StoreTail(FloatLanes value, float* destination, nint count)
-        => Buffer.MemoryCopy(&value, destination, count * sizeof(float), count * sizeof(float));
 }

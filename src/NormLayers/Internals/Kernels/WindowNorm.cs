@@ -121,7 +121,11 @@ internal static unsafe partial class WindowNorm
         fixed (T* px = &x, py = &y)
         {
             var work = new ForwardWork<T> { X = px, Y = py, Channels = channels, Run = run, Window = window };
-            Partition.Run(samples * work.BlocksPerSample, Partition.Threads(samples * channels * run, maxThreads), &ForwardBlocks<T>, &work);
+            int threads = Partition.Threads(samples * channels * run, maxThreads);
+            if (InFloat<T>(in window))
+                RunInFloat(new FloatWork<T> { X = px, Y = py, Samples = samples, Channels = channels, Run = run, Window = window }, threads);
+            else
+                Partition.Run(samples * work.BlocksPerSample, threads, &ForwardBlocks<T>, &work);
         }
     }
 
@@ -156,8 +160,7 @@ internal static unsafe partial class WindowNorm
 
     private static void ForwardBlock<T>(T* x, T* y, nint channels, nint run, nint length, in WindowParameters window, ref double scratch) where T : unmanaged
     {
-        bool inFloat = typeof(T) == typeof(float) && window.FloatLimit > 0;
-        if (inFloat ? IsLarger((float*)x, channels, run, length, window.FloatLimit) : IsExtreme(in *x, channels, run, length, in window))
+        if (IsExtreme(in *x, channels, run, length, in window))
         {
             // Position by position, so that only those are computed in another way that must be.
             if (length == 1)
@@ -171,16 +174,11 @@ internal static unsafe partial class WindowNorm
 
     private static void ForwardOrdinary<T>(T* x, T* y, nint channels, nint run, nint length, in WindowParameters window, ref double scratch) where T : unmanaged
     {
-        if (typeof(T) == typeof(float) && window.FloatLimit > 0)
-            ForwardFloat((float*)x, (float*)y, channels, run, length, in window, ref Unsafe.As<double, float>(ref scratch));
+        var rows = new ForwardRows<T>(ref *x, ref *y, run, length, in window);
+        if (window.KeepsFirst)
+            SumKeepingFirst(rows, channels, in window, ref scratch, RoundUp(length));
         else
-        {
-            var rows = new ForwardRows<T>(ref *x, ref *y, run, length, in window);
-            if (window.KeepsFirst)
-                SumKeepingFirst(rows, channels, in window, ref scratch, RoundUp(length));
-            else
-                SlidingWindow.Sum(in rows, channels, window.Lower, window.Upper, ref scratch, RoundUp(length));
-        }
+            SlidingWindow.Sum(in rows, channels, window.Lower, window.Upper, ref scratch, RoundUp(length));
     }
 
     private static void SumKeepingFirst<T>(ForwardRows<T> rows, nint channels, in WindowParameters window, ref double scratch, nint stride) where T : unmanaged
@@ -288,20 +286,31 @@ internal static unsafe partial class WindowNorm
     {
         using var rented = new RentedDoubles(channels);
         Span<double> column = rented.Span;
-        for (nint c = 0; c < channels; c++)
-            column[(int)c] = Elements.ToDouble(x[c * run]);
+        ReadColumn(x, run, column);
         ForwardOrdinary(x, y, channels, run, 1, in window, ref scratch);
-        for (nint c = 0; c < channels; c++)
+        WriteExtreme(column, y, run, in window);
+    }
+
+    private static void ReadColumn<T>(T* x, nint run, Span<double> column) where T : unmanaged
+    {
+        for (int c = 0; c < column.Length; c++)
+            column[c] = Elements.ToDouble(x[c * run]);
+    }
+
+    /// <summary>Writes those results of a position that see an extreme element.</summary>
+    private static void WriteExtreme<T>(ReadOnlySpan<double> column, T* y, nint run, in WindowParameters window) where T : unmanaged
+    {
+        for (int c = 0; c < column.Length; c++)
         {
             if (HasExtreme<T>(column, c - window.Lower, c + window.Upper, in window, window.FloatLimit))
-                y[c * run] = Elements.FromDouble<T>(new ScaledDenominator(column, c, in window).Divide(column[(int)c]));
+                y[c * run] = Elements.FromDouble<T>(new ScaledDenominator(column, c, in window).Divide(column[c]));
         }
     }
 
-    /// <summary>Whether one of the channels from first to last, as far as they exist, has an element that is extreme for its type: for float one above a limit.</summary>
+    /// <summary>Whether one of the channels from first to last, as far as they exist, has an element that is extreme for its type: where the arithmetic is in float, one above a limit.</summary>
     private static bool HasExtreme<T>(ReadOnlySpan<double> column, nint first, nint last, in WindowParameters window, float floatLimit) where T : unmanaged
     {
-        double least = typeof(T) == typeof(float) || window.K != 0 ? 0 : SmallestOrdinary, most = typeof(T) == typeof(float) ? floatLimit : LargestOrdinary;
+        double least = typeof(T) != typeof(double) || window.K != 0 ? 0 : SmallestOrdinary, most = typeof(T) != typeof(double) ? floatLimit : LargestOrdinary;
         foreach (double value in column[(int)Math.Max(first, 0)..(int)Math.Min(last + 1, column.Length)])
         {
             double magnitude = Math.Abs(value);
