@@ -31,8 +31,8 @@ internal interface IQuarters
     /// <summary>The bits of the guess at 1, where (magic - Count · bits / 4) errs least.</summary>
     static abstract int Magic { get; }
 
-    /// <summary>a and b, so that (1 - e)^(-1/4) = 1 + a·e + b·e² within 2^-11 for every e that the guess leaves.</summary>
-    static abstract (float A, float B) Coefficients { get; }
+    /// <summary>a, b and c, so that p^(-1/4) = a + b·p + c·p² within 2^-12 for every p = d^q z⁴ that the guess leaves.</summary>
+    static abstract (float A, float B, float C) Coefficients { get; }
 }
 
 internal readonly struct OneQuarter : IQuarters
@@ -41,7 +41,7 @@ internal readonly struct OneQuarter : IQuarters
 
     public static int Magic => 0x4F5810C0;
 
-    public static (float A, float B) Coefficients => (0.25059183f, 0.15713543f);
+    public static (float A, float B, float C) Coefficients => (1.4094288f, -0.56751764f, 0.15808406f);
 }
 
 internal readonly struct TwoQuarters : IQuarters
@@ -50,7 +50,7 @@ internal readonly struct TwoQuarters : IQuarters
 
     public static int Magic => 0x5F36FF50;
 
-    public static (float A, float B) Coefficients => (0.25072515f, 0.15731283f);
+    public static (float A, float B, float C) Coefficients => (1.4102248f, -0.5688584f, 0.15862605f);
 }
 
 internal readonly struct ThreeQuarters : IQuarters
@@ -59,7 +59,7 @@ internal readonly struct ThreeQuarters : IQuarters
 
     public static int Magic => 0x6F146740;
 
-    public static (float A, float B) Coefficients => (0.25116062f, 0.15797172f);
+    public static (float A, float B, float C) Coefficients => (1.411676f, -0.5707542f, 0.1590658f);
 }
 
 /// <summary>
@@ -82,16 +82,17 @@ internal readonly struct QuarterPower<TQuarters> : IFloatPower<QuarterPower<TQua
     public (Vector512<float> First, Vector512<float> Second) Begin(Vector512<float> d)
     {
         Vector512<float> z = Guess(d.AsInt32());
-        (float a, float b) = TQuarters.Coefficients;
-        return (UpperHalf(z + z * Series(Error(z, d, out _), a, b)), default);
+        Vector512<float> p = Power(z, d, out _);
+        (float a, float b, float c) = TQuarters.Coefficients;
+        return (UpperHalf(z * (p * (p * Vector512.Create(c) + Vector512.Create(b)) + Vector512.Create(a))), default);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector512<float> Finish(Vector512<float> x, Vector512<float> d, Vector512<float> low, Vector512<float> first, Vector512<float> second)
     {
-        Vector512<float> e = Error(first, d, out Vector512<float> slope) - low * slope;
+        Vector512<float> e = (Vector512<float>.One - Power(first, d, out Vector512<float> slope)) - low * slope;
         Vector512<float> upper = UpperHalf(x), high = upper * first, lower = (x - upper) * first;
-        return Vector512.CopySign(high + (lower + (high + lower) * Series(e, 0.25f, 0.15625f)), x);
+        return Vector512.CopySign(high + (lower + (high + lower) * e * (e * Vector512.Create(0.15625f) + Vector512.Create(0.25f))), x);
     }
 
     /// <summary>The float whose bits are magic - bits · q / 4.</summary>
@@ -103,17 +104,14 @@ internal readonly struct QuarterPower<TQuarters> : IFloatPower<QuarterPower<TQua
         _ => (Vector512.ShiftRightLogical(bits, 2) - bits + Vector512.Create(TQuarters.Magic)).AsSingle(),
     };
 
-    /// <summary>1 - d^q z⁴, and minus its derivative by d, which is q/d where the error is small.</summary>
+    /// <summary>d^q z⁴, and its derivative by d, which is q/d where z is near.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<float> Error(Vector512<float> z, Vector512<float> d, out Vector512<float> slope)
+    private static Vector512<float> Power(Vector512<float> z, Vector512<float> d, out Vector512<float> slope)
     {
         Vector512<float> square = z * z, root = TQuarters.Count >= 2 ? square * d : square, product = root * root;
         slope = TQuarters.Count == 2 ? root * (square + square) : TQuarters.Count == 1 ? product : product * Vector512.Create(3f);
-        return Vector512<float>.One - (TQuarters.Count == 2 ? product : product * d);
+        return TQuarters.Count == 2 ? product : product * d;
     }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<float> Series(Vector512<float> e, float a, float b) => e * (e * Vector512.Create(b) + Vector512.Create(a));
 
     /// <summary>The upper 12 of the significand's 24 bits.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -178,6 +176,10 @@ internal readonly struct AnyPower : IFloatPower<AnyPower>
         p = (p * second + Vector512.Create(0.693147206289f)) * second;
         // The integer is in the low bits, above it the magic's, which the shift drops.
         Vector512<float> scaled = x * Vector512.ShiftLeft(first.AsInt32() + Vector512.Create(127), 23).AsSingle(), correction = scaled * p;
-        return Vector512.CopySign(scaled + (correction + (scaled + correction) * (low / d * Vector512.Create(exponent))), x);
+        return Vector512.CopySign(scaled + (correction + (scaled + correction) * (low * Reciprocal(d) * Vector512.Create(exponent))), x);
     }
+
+    /// <summary>1/d within an eighth.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> Reciprocal(Vector512<float> d) => (Vector512.Create(0x7EF311C7) - d.AsInt32()).AsSingle();
 }

@@ -49,6 +49,7 @@ internal unsafe struct FloatWindow
         return new Sums(rows + r * stride, prefix, terms);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly void AddSuffixes()
     {
         for (float* row = rows + (width - 2) * stride; row >= rows; row -= stride)

@@ -13,6 +13,10 @@ namespace NormLayers.Internals.Kernels;
 /// second window runs right behind the first.
 /// </para>
 /// <para>
+/// The loops over a row, and what holds an element's whole time, are compiled with all optimizations at once: before that
+/// they would be fifty times slower, for as long as it takes the runtime to notice.
+/// </para>
+/// <para>
 /// What may round: a square and its at most 32 additions, which weigh as much as alpha/size · S does against k, the
 /// denominator, a quarter of what the power's own error term rounds (<see cref="QuarterPower{TQuarters}"/>), and the result.
 /// <see cref="WindowParameters.FloatLimit"/> says how large the elements may be; positions with larger ones are computed in
@@ -33,7 +37,7 @@ internal static unsafe partial class WindowNorm
 
     private const nint LongestStrip = 1024;
 
-    private static readonly nint Lanes = Vector512<float>.Count;
+    private const int Lanes = 16;
 
     /// <summary>Whether ordinary elements of a type are computed in float.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -83,7 +87,7 @@ internal static unsafe partial class WindowNorm
             if (c < 0)
                 continue;
             denominators.Begin(squares.At(c), power);
-            denominators.Divide(x + c * run, y + c * run, length, power);
+            denominators.Divide(x + c * run, y + c * run, length, run, power);
         }
         return Largest(largest);
     }
@@ -114,12 +118,13 @@ internal static unsafe partial class WindowNorm
             }
             nint done = c - window.BackUpper;
             if (done >= 0)
-                WriteGradients(x + done * run, products + done % kept * stride, terms.At(done), dx + done * run, length, factor);
+                WriteGradients(x + done * run, products + done % kept * stride, terms.At(done), dx + done * run, length, run, factor);
         }
         return (Largest(largest), Largest(largestGradient));
     }
 
     /// <summary>Writes squares, and the largest of their bits, which compare as they do.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Square<T>(T* x, float* squares, nint length, nint run, ref Vector512<int> largest) where T : unmanaged
     {
         Vector512<int> most = largest;
@@ -135,14 +140,16 @@ internal static unsafe partial class WindowNorm
     }
 
     /// <summary>Writes dy · p - 2 · scale · beta · x · sum.</summary>
-    private static void WriteGradients<T>(T* x, float* products, FloatWindow.Sums sums, T* dx, nint length, SplitFactor factor) where T : unmanaged
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void WriteGradients<T>(T* x, float* products, FloatWindow.Sums sums, T* dx, nint length, nint run, SplitFactor factor) where T : unmanaged
     {
         Vector512<float> value = Vector512.Create(factor.Value), low = Vector512.Create(factor.Low);
         for (nint i = 0; i < length; i += Lanes)
         {
             nint at = Math.Min(i, length - Lanes);
-            Vector512<float> xs = Elements.LoadFloats(x, at), sum = sums.Take(i);
-            Elements.StoreFloats(Vector512.Load(products + i) - xs * low * sum - xs * value * sum, dx, at);
+            Streaming.Prefetch(in *dx, at + run);
+            Vector512<float> sum = Elements.LoadFloats(x, at) * sums.Take(i);
+            Elements.StoreFloats(Vector512.Load(products + i) - sum * low - sum * value, dx, at);
         }
     }
 
@@ -158,6 +165,7 @@ internal static unsafe partial class WindowNorm
         private readonly float scale = (float)window.Scale, k = (float)window.K;
         private readonly float* scaled = scratch, first = scratch + stride, rest = scratch + 2 * stride;
 
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         internal void Begin(FloatWindow.Sums sums, TPower power)
         {
             Vector512<float> factor = Vector512.Create(scale), summand = Vector512.Create(k);
@@ -174,23 +182,28 @@ internal static unsafe partial class WindowNorm
         }
 
         /// <summary>Writes x · d^-beta.</summary>
-        internal void Divide<T>(T* x, T* y, nint length, TPower power) where T : unmanaged
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        internal void Divide<T>(T* x, T* y, nint length, nint run, TPower power) where T : unmanaged
         {
             float* term = scaled, one = first, other = rest;
-            float summand = k;
+            Vector512<float> summand = Vector512.Create(k);
             // Where y is x, the last vector's part that the one before it has as well is gone by then.
             nint last = RoundUp(length) - Lanes;
             Vector512<float> end = Finish(Elements.LoadFloats(x, length - Lanes), summand, term, one, other, last, power).Value;
             for (nint i = 0; i < last; i += Lanes)
+            {
+                Streaming.Prefetch(in *y, i + run);
                 Elements.StoreFloats(Finish(Elements.LoadFloats(x, i), summand, term, one, other, i, power).Value, y, i);
+            }
             Elements.StoreFloats(end, y, length - Lanes);
         }
 
-        /// <summary>Writes the products dy · d^-beta and the terms dy · x · d^-beta / d.</summary>
+        /// <summary>Writes the products dy · d^-beta and the terms dy · d^-beta · x / d.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         internal void MakeTerms<T>(T* dy, T* x, float* products, float* terms, nint length, nint run, TPower power, ref Vector512<int> largest) where T : unmanaged
         {
             float* term = scaled, one = first, other = rest;
-            float summand = k;
+            Vector512<float> summand = Vector512.Create(k);
             Vector512<int> most = largest;
             for (nint i = 0; i < length; i += Lanes)
             {
@@ -200,16 +213,17 @@ internal static unsafe partial class WindowNorm
                 most = Vector512.Max(most, g.AsInt32() & Vector512.Create(int.MaxValue));
                 (Vector512<float> product, Vector512<float> d) = Finish(g, summand, term, one, other, i, power);
                 product.Store(products + i);
-                (product * Elements.LoadFloats(x, at) / d).Store(terms + i);
+                // The quotient need not wait for the power.
+                (product * (Elements.LoadFloats(x, at) / d)).Store(terms + i);
             }
             largest = most;
         }
 
         /// <summary>value · d^-beta, and d, with what rounding it leaves carried into the power (Dekker 1971; only nearly so where d is less than twice k).</summary>
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private static (Vector512<float> Value, Vector512<float> D) Finish(Vector512<float> value, float k, float* scaled, float* first, float* rest, nint i, TPower power)
+        private static (Vector512<float> Value, Vector512<float> D) Finish(Vector512<float> value, Vector512<float> k, float* scaled, float* first, float* rest, nint i, TPower power)
         {
-            Vector512<float> t = Vector512.Load(scaled + i), d = t + Vector512.Create(k), low = t - (d - Vector512.Create(k));
+            Vector512<float> t = Vector512.Load(scaled + i), d = t + k, low = t - (d - k);
             return (power.Finish(value, d, low, Vector512.Load(first + i), TPower.HasSecond ? Vector512.Load(rest + i) : default), d);
         }
     }
