@@ -16,6 +16,15 @@ public sealed class FloatPowerTests
         Check(new QuarterPower<ThreeQuarters>(), 0.75, 1.5);
     }
 
+    /// <summary>The last place of a Half has 8192 of float's; results of 16 bits are within 0.51 of it.</summary>
+    [Fact]
+    public void ShortQuarterPowers_OfAnyOrdinaryNumber_AreFarWithinAHalfsPrecision()
+    {
+        Check(new ShortQuarterPower<OneQuarter>(), 0.25, 6);
+        Check(new ShortQuarterPower<TwoQuarters>(), 0.5, 6);
+        Check(new ShortQuarterPower<ThreeQuarters>(), 0.75, 6);
+    }
+
     [Theory]
     [InlineData(0)]
     [InlineData(0.6)]

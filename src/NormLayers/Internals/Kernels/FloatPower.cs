@@ -77,15 +77,9 @@ internal readonly struct QuarterPower<TQuarters> : IFloatPower<QuarterPower<TQua
 
     public static bool HasSecond => false;
 
-    /// <summary>d^(-q/4) to 2^-11, in 12 bits.</summary>
+    /// <summary>d^(-q/4) to 2^-10.5, in 12 bits.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public (Vector512<float> First, Vector512<float> Second) Begin(Vector512<float> d)
-    {
-        Vector512<float> z = Guess(d.AsInt32());
-        Vector512<float> p = Power(z, d, out _);
-        (float a, float b, float c) = TQuarters.Coefficients;
-        return (UpperHalf(z * (p * (p * Vector512.Create(c) + Vector512.Create(b)) + Vector512.Create(a))), default);
-    }
+    public (Vector512<float> First, Vector512<float> Second) Begin(Vector512<float> d) => (UpperHalf(Approximate(d)), default);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector512<float> Finish(Vector512<float> x, Vector512<float> d, Vector512<float> low, Vector512<float> first, Vector512<float> second)
@@ -93,6 +87,15 @@ internal readonly struct QuarterPower<TQuarters> : IFloatPower<QuarterPower<TQua
         Vector512<float> e = (Vector512<float>.One - Power(first, d, out Vector512<float> slope)) - low * slope;
         Vector512<float> upper = UpperHalf(x), high = upper * first, lower = (x - upper) * first;
         return Vector512.CopySign(high + (lower + (high + lower) * e * (e * Vector512.Create(0.15625f) + Vector512.Create(0.25f))), x);
+    }
+
+    /// <summary>d^(-q/4) to 2^-12.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static Vector512<float> Approximate(Vector512<float> d)
+    {
+        Vector512<float> z = Guess(d.AsInt32()), p = Power(z, d, out _);
+        (float a, float b, float c) = TQuarters.Coefficients;
+        return z * (p * (p * Vector512.Create(c) + Vector512.Create(b)) + Vector512.Create(a));
     }
 
     /// <summary>The float whose bits are magic - bits · q / 4.</summary>
@@ -106,7 +109,7 @@ internal readonly struct QuarterPower<TQuarters> : IFloatPower<QuarterPower<TQua
 
     /// <summary>d^q z⁴, and its derivative by d, which is q/d where z is near.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<float> Power(Vector512<float> z, Vector512<float> d, out Vector512<float> slope)
+    internal static Vector512<float> Power(Vector512<float> z, Vector512<float> d, out Vector512<float> slope)
     {
         Vector512<float> square = z * z, root = TQuarters.Count >= 2 ? square * d : square, product = root * root;
         slope = TQuarters.Count == 2 ? root * (square + square) : TQuarters.Count == 1 ? product : product * Vector512.Create(3f);
@@ -116,6 +119,21 @@ internal readonly struct QuarterPower<TQuarters> : IFloatPower<QuarterPower<TQua
     /// <summary>The upper 12 of the significand's 24 bits.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector512<float> UpperHalf(Vector512<float> value) => (value.AsInt32() & Vector512.Create(-1 << 12)).AsSingle();
+}
+
+/// <summary>The same to 2^-21, for results that are rounded to 16 bits: the second step is of first order, and not around 12 bits.</summary>
+internal readonly struct ShortQuarterPower<TQuarters> : IFloatPower<ShortQuarterPower<TQuarters>> where TQuarters : struct, IQuarters
+{
+    public static ShortQuarterPower<TQuarters> Create(double beta) => default;
+
+    public static bool HasSecond => false;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public (Vector512<float> First, Vector512<float> Second) Begin(Vector512<float> d) => (QuarterPower<TQuarters>.Approximate(d), default);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<float> Finish(Vector512<float> x, Vector512<float> d, Vector512<float> low, Vector512<float> first, Vector512<float> second)
+        => x * (first * (Vector512.Create(1.25f) - QuarterPower<TQuarters>.Power(first, d, out _) * Vector512.Create(0.25f)));
 }
 
 /// <summary>

@@ -24,18 +24,26 @@ internal static unsafe partial class WindowNorm
         switch (work.Window.Quarters)
         {
             case 1:
-                RunInFloat<T, QuarterPower<OneQuarter>>(work, threads);
+                RunQuarters<T, OneQuarter>(work, threads);
                 break;
             case 2:
-                RunInFloat<T, QuarterPower<TwoQuarters>>(work, threads);
+                RunQuarters<T, TwoQuarters>(work, threads);
                 break;
             case 3:
-                RunInFloat<T, QuarterPower<ThreeQuarters>>(work, threads);
+                RunQuarters<T, ThreeQuarters>(work, threads);
                 break;
             default:
                 RunInFloat<T, AnyPower>(work, threads);
                 break;
         }
+    }
+
+    private static void RunQuarters<T, TQuarters>(FloatWork<T> work, int threads) where T : unmanaged where TQuarters : struct, IQuarters
+    {
+        if (SixteenBits.Is<T>())
+            RunInFloat<T, ShortQuarterPower<TQuarters>>(work, threads);
+        else
+            RunInFloat<T, QuarterPower<TQuarters>>(work, threads);
     }
 
     private static void RunInFloat<T, TPower>(FloatWork<T> work, int threads) where T : unmanaged where TPower : struct, IFloatPower<TPower>
