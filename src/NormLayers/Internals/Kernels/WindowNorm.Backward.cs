@@ -17,7 +17,7 @@ namespace NormLayers.Internals.Kernels;
 /// -2 · scale · beta · (x · T(v · dy · q - 2 · scale · (beta + 1) · dy · x · A · f) + dy · q · A + v · T(dy · x · q)).</item>
 /// </list>
 /// <para>
-/// In double, rounded once; the backward of ordinary floats in float (WindowNorm.Float.cs). A block of positions keeps its intermediate rows, one a channel, in planes of scratch; every window
+/// In double, rounded once; the backward of ordinary floats and 16 bits in float (WindowNorm.Float.cs). A block of positions keeps its intermediate rows, one a channel, in planes of scratch; every window
 /// sum is <see cref="SlidingWindow"/>'s, so nothing here depends on threads or vector width.
 /// </para>
 /// </remarks>

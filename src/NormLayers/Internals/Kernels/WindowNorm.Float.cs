@@ -13,8 +13,8 @@ namespace NormLayers.Internals.Kernels;
 /// second window runs right behind the first.
 /// </para>
 /// <para>
-/// The loops over a row, and what holds an element's whole time, are compiled with all optimizations at once: before that
-/// they would be fifty times slower, for as long as it takes the runtime to notice.
+/// The loops over a row are compiled with all optimizations at once: the code that the runtime would start with is fifty
+/// times slower.
 /// </para>
 /// <para>
 /// What may round: a square and its at most 32 additions, which weigh as much as alpha/size · S does against k, the
@@ -219,7 +219,7 @@ internal static unsafe partial class WindowNorm
             largest = most;
         }
 
-        /// <summary>value · d^-beta, and d, with what rounding it leaves carried into the power (Dekker 1971; only nearly so where d is less than twice k).</summary>
+        /// <summary>value · d^-beta, and d, with what rounding it leaves carried into the power (Dekker 1971; only nearly so where scale · S is more than k).</summary>
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         private static (Vector512<float> Value, Vector512<float> D) Finish(Vector512<float> value, Vector512<float> k, float* scaled, float* first, float* rest, nint i, TPower power)
         {

@@ -33,7 +33,7 @@ internal readonly struct WindowParameters
     internal readonly int Quarters;
 
     /// <summary>
-    /// The largest |x| up to which floats are ordinary: their squares and sums, denominators and powers stay well inside
+    /// The largest |x| up to which floats, and elements of 16 bits, are ordinary: their squares and sums, denominators and powers stay well inside
     /// float's range, and nothing cancels. 0 where there are none: with k = 0, negative numbers, a window too wide for sums in float, or
     /// CrossMapLRN2d's windows.
     /// </summary>
@@ -97,7 +97,7 @@ internal readonly struct WindowParameters
 /// to two contiguous kilobytes. The sums are <see cref="SlidingWindow"/>'s.
 /// </para>
 /// <para>
-/// Arithmetic in double, rounded once at the end, but for floats where float does (WindowNorm.Float.cs). Powers that are multiples
+/// Arithmetic in double, rounded once at the end, but for floats and 16 bits where float does (WindowNorm.Float.cs). Powers that are multiples
 /// of a quarter come from square roots and products, others from <see cref="VectorMath"/>.
 /// </para>
 /// </remarks>
