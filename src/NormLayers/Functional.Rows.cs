@@ -35,7 +35,7 @@ public static partial class Functional
         if (typeof(T) == typeof(float))
             Forward(in As<T, float>(in x), ref Unsafe.As<T, float>(ref y), groups, in w.Reference, in b.Reference, eps, statistics, maxThreads, activated);
         else if (groups.IsStrided)
-            StagedNorm.Forward(in x, ref y, groups.Strided, in w.Reference, in b.Reference, eps, statistics, maxThreads);
+            ChannelNorm.Forward(in x, ref y, groups.Strided, in w.Reference, in b.Reference, eps, statistics, maxThreads);
         else
             RowNorm.Forward(in x, ref y, groups, in w.Reference, in b.Reference, eps, statistics, maxThreads, in Unsafe.NullRef<T>(), ref Unsafe.NullRef<T>(), activated);
 
@@ -81,7 +81,7 @@ public static partial class Functional
         {
             using ComputeOperand<TParameter, float> w = new(weight), b = new(bias);
             if (groups.IsStrided)
-                StagedNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups.Strided, statistics, in w.Reference, weightSums, biasSums, maxThreads);
+                ChannelNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups.Strided, statistics, in w.Reference, weightSums, biasSums, maxThreads);
             else
                 RowNorm.Backward(in dy.Reference, in x.Reference, ref OrNull(gradInput), groups, statistics, in w.Reference, weightSums, biasSums, maxThreads, in dSum.Reference, in b.Reference, activated);
         }

@@ -23,6 +23,10 @@ public readonly struct GroupStatistics
     internal GroupStatistics(double mean, double variance, double eps)
         => (ScaledMean, scaledVariance, ScaledRstd, Scale) = (mean, variance, 1 / Math.Sqrt(variance + eps), 1);
 
+    /// <summary>Statistics of values that are not scaled.</summary>
+    internal GroupStatistics(double mean, double meanLow, double variance, double rstd)
+        => (ScaledMean, ScaledMeanLow, scaledVariance, ScaledRstd, Scale) = (mean, meanLow, variance, rstd, 1);
+
     private GroupStatistics(double variance, double rstd) => (scaledVariance, ScaledRstd, Scale) = (variance, rstd, 1);
 
     /// <summary>E[x]; 0 in RMSNorm.</summary>

@@ -28,7 +28,7 @@ internal readonly record struct ChannelLayout(nint Outer, nint Rows, nint Column
     private const nint LeastRun = 16;
 
     /// <summary>What fits the second-level cache beside its result, so that a second reading does not come from memory.</summary>
-    private const nint CacheBytes = 512 << 10;
+    internal const nint CacheBytes = 512 << 10;
 
     /// <summary>The shortest stretch of memory that is worth reading on its own, and the longest whose sums stay in cache.</summary>
     private const nint LeastStretchBytes = 512, MostStripColumns = 2048;

@@ -27,8 +27,9 @@ internal static unsafe partial class ChannelNorm
     /// <param name="weightSums">Takes the weight's gradient, one a parameter; empty for none.</param>
     /// <param name="biasSums">Takes the bias's gradient, one a parameter; empty for none.</param>
     /// <param name="maxThreads">The most threads, or 0.</param>
-    internal static void Backward<T>(ref readonly T dy, ref readonly T x, ref T dx, in ChannelLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly T weight, Span<double> weightSums, Span<double> biasSums, int maxThreads)
+    internal static void Backward<T, TParameter>(ref readonly T dy, ref readonly T x, ref T dx, in ChannelLayout layout, ReadOnlySpan<GroupStatistics> statistics, ref readonly TParameter weight, Span<double> weightSums, Span<double> biasSums, int maxThreads)
         where T : unmanaged
+        where TParameter : unmanaged
     {
         weightSums.Clear();
         biasSums.Clear();
@@ -38,21 +39,23 @@ internal static unsafe partial class ChannelNorm
         nint stripColumns = layout.InRuns ? RunStrip<T>(layout, threads) : layout.StripColumns(sizeof(T)), strips = (layout.Columns + stripColumns - 1) / stripColumns;
         nint perUnit = layout.Axis switch { ParameterAxis.Row => layout.Rows, ParameterAxis.Column => stripColumns, _ => stripColumns / layout.GroupColumns };
         using var sums = new RentedDoubles(blocks * strips * 2 * perUnit);
-        fixed (T* pdy = &dy, px = &x, pdx = &dx, pw = &weight)
+        fixed (T* pdy = &dy, px = &x, pdx = &dx)
+        fixed (TParameter* pw = &weight)
         fixed (GroupStatistics* ps = statistics)
         fixed (double* pSums = sums.Span)
         {
-            var work = new BackwardWork<T>
+            var work = new BackwardWork<T, TParameter>
             {
                 Dy = pdy, X = px, Dx = pdx, Weight = pw, Statistics = ps, Layout = layout, StripColumns = stripColumns, Strips = strips,
                 Sums = pSums, SumsPerUnit = perUnit, OuterPerBlock = blockLength, Threads = 1,
+                Stream = pdx == null || pdx == pdy ? default : Streaming.For<T>(layout.Count, stripColumns),
             };
             if (blocks * strips >= threads)
-                Partition.Run(blocks * strips, threads, &BackwardUnits<T>, &work);
+                Partition.Run(blocks * strips, threads, &BackwardUnits<T, TParameter>, &work);
             else
             {
                 work.Threads = threads;
-                BackwardUnits<T>(&work, 0, blocks * strips);
+                BackwardUnits<T, TParameter>(&work, 0, blocks * strips);
             }
             for (nint unit = 0; unit < blocks * strips; unit++)
             {
@@ -77,11 +80,15 @@ internal static unsafe partial class ChannelNorm
         }
     }
 
-    private struct BackwardWork<T> where T : unmanaged
+    private struct BackwardWork<T, TParameter>
+        where T : unmanaged
+        where TParameter : unmanaged
     {
-        internal T* Dy, X, Dx, Weight;
+        internal T* Dy, X, Dx;
+        internal TParameter* Weight;
         internal GroupStatistics* Statistics;
         internal ChannelLayout Layout;
+        internal Streaming Stream;
         internal double* Sums;
         internal nint StripColumns, Strips, SumsPerUnit, OuterPerBlock;
         internal int Threads;
@@ -90,9 +97,11 @@ internal static unsafe partial class ChannelNorm
     }
 
     /// <summary>Some columns of one outer block, in the backward.</summary>
-    private struct BackwardStrip<T> where T : unmanaged
+    private struct BackwardStrip<T, TParameter>
+        where T : unmanaged
+        where TParameter : unmanaged
     {
-        internal BackwardWork<T>* Work;
+        internal BackwardWork<T, TParameter>* Work;
         internal T* Dy, X, Dx;
         internal GroupStatistics* Statistics;
         internal nint Column, Columns, BlockRows;
@@ -100,6 +109,19 @@ internal static unsafe partial class ChannelNorm
         /// <summary>For each row block a sum of dy and one of dy · n per column; behind all of them the constants of the columns.</summary>
         internal double* Memory;
         internal double* Constants;
+
+        /// <summary>For each row a sum of dy and one of dy · n.</summary>
+        internal double* RowSums;
+
+        /// <summary>Of each column, whether it is computed in float; null where none is.</summary>
+        internal byte* Exact;
+
+        /// <summary>What the columns in float are written with: of each column, and of each lane of the vectors that go through the rows.</summary>
+        internal GradientScale Scale, LaneScale;
+        internal Lanes Lanes;
+        internal nint RowCount, RowStride, ChunkRows;
+        internal Streaming Stream;
+        internal bool Reversed;
 
         /// <summary>The gradients of the unit's weights, and of its biases.</summary>
         internal double* Weights, Biases;
@@ -117,9 +139,11 @@ internal static unsafe partial class ChannelNorm
     }
 
     /// <summary>A range of units, each a strip of the columns of one block of outer blocks.</summary>
-    private static void BackwardUnits<T>(void* state, nint start, nint end) where T : unmanaged
+    private static void BackwardUnits<T, TParameter>(void* state, nint start, nint end)
+        where T : unmanaged
+        where TParameter : unmanaged
     {
-        ref readonly BackwardWork<T> work = ref *(BackwardWork<T>*)state;
+        ref readonly BackwardWork<T, TParameter> work = ref *(BackwardWork<T, TParameter>*)state;
         ref readonly ChannelLayout layout = ref work.Layout;
         for (nint unit = start; unit < end; unit++)
         {
@@ -129,21 +153,35 @@ internal static unsafe partial class ChannelNorm
             for (nint outer = block * work.OuterPerBlock; outer < Math.Min((block + 1) * work.OuterPerBlock, layout.Outer); outer++)
             {
                 nint at = outer * layout.Rows * layout.Columns + column;
-                var strip = new BackwardStrip<T>
+                var strip = new BackwardStrip<T, TParameter>
                 {
-                    Work = (BackwardWork<T>*)state, Dy = work.Dy + at, X = work.X + at, Dx = work.Dx == null ? null : work.Dx + at,
+                    Work = (BackwardWork<T, TParameter>*)state, Dy = work.Dy + at, X = work.X + at, Dx = work.Dx == null ? null : work.Dx + at,
                     Statistics = work.Statistics + outer * layout.BlockGroups + column / layout.GroupColumns,
                     Column = column, Columns = columns, Weights = sums, Biases = sums + work.SumsPerUnit,
                 };
                 if (layout.InRuns)
-                    Partition.Run(columns / layout.GroupColumns, work.Threads, &BackwardRuns<T>, &strip);
+                    Partition.Run(columns / layout.GroupColumns, work.Threads, &BackwardRuns<T, TParameter>, &strip);
                 else
                     BackwardColumns(ref strip);
             }
         }
     }
 
-    private static void BackwardColumns<T>(ref BackwardStrip<T> strip) where T : unmanaged
+    private static void BackwardColumns<T, TParameter>(ref BackwardStrip<T, TParameter> strip)
+        where T : unmanaged
+        where TParameter : unmanaged
+    {
+        ref readonly ChannelLayout layout = ref strip.Layout;
+        if (typeof(T) == typeof(double) || layout.Length < Moments.LeastFloatLength || (layout.Axis == ParameterAxis.Row && !layout.Scaled))
+            ColumnsInDouble(ref strip);
+        else
+            ColumnsInFloat(ref Unsafe.As<BackwardStrip<T, TParameter>, BackwardStrip<T, float>>(ref strip));
+    }
+
+    /// <summary>All columns; or of a strip in which some are written in float, only the others.</summary>
+    private static void ColumnsInDouble<T, TParameter>(ref BackwardStrip<T, TParameter> strip)
+        where T : unmanaged
+        where TParameter : unmanaged
     {
         ref readonly ChannelLayout layout = ref strip.Layout;
         nint width = strip.Width, blocks = RowBlocks(layout.Rows, out strip.BlockRows);
@@ -151,22 +189,57 @@ internal static unsafe partial class ChannelNorm
         int threads = layout.Axis == ParameterAxis.Row ? 1 : strip.Work->Threads;
         using var memory = new RentedDoubles((2 * blocks + BackwardWorkPerColumn) * width);
         fixed (double* pMemory = memory.Span)
-        fixed (BackwardStrip<T>* state = &strip)
+        fixed (BackwardStrip<T, TParameter>* state = &strip)
         {
             strip.Memory = pMemory;
             strip.Constants = pMemory + 2 * blocks * width;
             SetConstants(in strip);
-            Partition.Run(blocks, threads, layout.Axis == ParameterAxis.Row ? &SumRowBlocks<T> : &SumColumnBlocks<T>, state);
+            Partition.Run(blocks, threads, layout.Axis == ParameterAxis.Row ? &SumRowBlocks<T, TParameter> : &SumColumnBlocks<T, TParameter>, state);
             for (nint block = 1; block < blocks; block++)
                 TensorPrimitives.Add(memory.Span[..(int)(2 * width)], memory.Span.Slice((int)(2 * block * width), (int)(2 * width)), memory.Span[..(int)(2 * width)]);
             SetMeans(in strip);
             if (strip.Dx != null)
-                Partition.Run(layout.Rows, strip.Work->Threads, &WriteRows<T>, state);
+                Partition.Run(layout.Rows, strip.Work->Threads, strip.Exact == null ? &WriteRows<T, TParameter> : &WriteMixedRows<T, TParameter>, state);
         }
     }
 
+    /// <summary>Where some columns are written in float and some are not, one element after the other.</summary>
+    private static void WriteMixedRows<T, TParameter>(void* state, nint start, nint end)
+        where T : unmanaged
+        where TParameter : unmanaged
+    {
+        ref readonly BackwardStrip<T, TParameter> strip = ref *(BackwardStrip<T, TParameter>*)state;
+        nint width = strip.Width;
+        double* constants = strip.Constants;
+        for (nint row = start; row < end; row++)
+        {
+            float weight = strip.Layout.Axis == ParameterAxis.Row ? (float)strip.Work->WeightOf(row) : 0;
+            for (nint j = 0; j < strip.Columns; j++)
+            {
+                nint at = row * strip.Layout.Columns + j;
+                if (strip.Exact[j] != 0)
+                    WriteScalar(strip.Dy + at, strip.X + at, strip.Dx + at, j, in strip.Scale, strip.Layout.Axis == ParameterAxis.Row ? weight : strip.Scale.Weight[j], strip.Layout.Scaled);
+                else
+                    strip.Dx[at] = Elements.FromDouble<T>(InDouble(in strip, at, j, constants[5 * width + j] * (strip.Layout.Axis == ParameterAxis.Row ? strip.Work->WeightOf(row) : 1), constants[6 * width + j], constants[7 * width + j]));
+            }
+        }
+    }
+
+    private static double InDouble<T, TParameter>(ref readonly BackwardStrip<T, TParameter> strip, nint at, nint column, double weight, double mean, double product)
+        where T : unmanaged
+        where TParameter : unmanaged
+    {
+        ref readonly GroupStatistics group = ref strip.Statistics[column / strip.Layout.GroupColumns];
+        double g = Elements.ToDouble(strip.Dy[at]) * weight;
+        // Statistics that are given do not move with the input, which then may be infinite.
+        double n = strip.Layout.Scaled ? group.Normalize(Elements.ToDouble(strip.X[at])) * product : 0;
+        return (g - mean - n) * group.Rstd;
+    }
+
     /// <summary>hi, lo and rstd of the normalized value, 1/deviation itself, weight, and (later) the two means, for each column.</summary>
-    private static void SetConstants<T>(ref readonly BackwardStrip<T> strip) where T : unmanaged
+    private static void SetConstants<T, TParameter>(ref readonly BackwardStrip<T, TParameter> strip)
+        where T : unmanaged
+        where TParameter : unmanaged
     {
         nint width = strip.Width;
         new Span<double>(strip.Constants, (int)(BackwardWorkPerColumn * width)).Clear();
@@ -190,7 +263,9 @@ internal static unsafe partial class ChannelNorm
     }
 
     /// <summary>From a strip's sums the gradients of its parameters, and each group's E[g] and E[g · n].</summary>
-    private static void SetMeans<T>(ref readonly BackwardStrip<T> strip) where T : unmanaged
+    private static void SetMeans<T, TParameter>(ref readonly BackwardStrip<T, TParameter> strip)
+        where T : unmanaged
+        where TParameter : unmanaged
     {
         ref readonly ChannelLayout layout = ref strip.Layout;
         nint width = strip.Width;
@@ -202,7 +277,7 @@ internal static unsafe partial class ChannelNorm
             {
                 sum += sums[j] * weights[j];
                 product += products[j] * weights[j];
-                if (layout.Axis == ParameterAxis.Row)
+                if (layout.Axis == ParameterAxis.Row || (strip.Exact != null && strip.Exact[j] != 0))
                     continue;
                 nint parameter = layout.Axis == ParameterAxis.Column ? j : j / layout.GroupColumns;
                 strip.Weights[parameter] += products[j];
@@ -214,9 +289,11 @@ internal static unsafe partial class ChannelNorm
         }
     }
 
-    private static void SumColumnBlocks<T>(void* state, nint start, nint end) where T : unmanaged
+    private static void SumColumnBlocks<T, TParameter>(void* state, nint start, nint end)
+        where T : unmanaged
+        where TParameter : unmanaged
     {
-        ref readonly BackwardStrip<T> strip = ref *(BackwardStrip<T>*)state;
+        ref readonly BackwardStrip<T, TParameter> strip = ref *(BackwardStrip<T, TParameter>*)state;
         nint stride = strip.Layout.Columns, width = strip.Width, vectors = strip.Columns & ~(Elements.Step - 1);
         for (nint block = start; block < end; block++)
         {
@@ -291,9 +368,11 @@ internal static unsafe partial class ChannelNorm
     }
 
     /// <summary>With a weight a row: a column's sums are of dy · weight, and the row's are across the strip.</summary>
-    private static void SumRowBlocks<T>(void* state, nint start, nint end) where T : unmanaged
+    private static void SumRowBlocks<T, TParameter>(void* state, nint start, nint end)
+        where T : unmanaged
+        where TParameter : unmanaged
     {
-        ref readonly BackwardStrip<T> strip = ref *(BackwardStrip<T>*)state;
+        ref readonly BackwardStrip<T, TParameter> strip = ref *(BackwardStrip<T, TParameter>*)state;
         nint stride = strip.Layout.Columns, width = strip.Width, vectors = strip.Columns & ~(Elements.Step - 1);
         for (nint block = start; block < end; block++)
         {
@@ -340,9 +419,11 @@ internal static unsafe partial class ChannelNorm
         return (Moments.Fold(s0 + s1), Moments.Fold(p0 + p1));
     }
 
-    private static void WriteRows<T>(void* state, nint start, nint end) where T : unmanaged
+    private static void WriteRows<T, TParameter>(void* state, nint start, nint end)
+        where T : unmanaged
+        where TParameter : unmanaged
     {
-        ref readonly BackwardStrip<T> strip = ref *(BackwardStrip<T>*)state;
+        ref readonly BackwardStrip<T, TParameter> strip = ref *(BackwardStrip<T, TParameter>*)state;
         ref readonly ChannelLayout layout = ref strip.Layout;
         nint width = strip.Width, vectors = strip.Columns & ~(Elements.Step - 1);
         double* means = strip.Constants + 6 * width, products = means + width, weights = strip.Constants + 5 * width;
@@ -351,13 +432,7 @@ internal static unsafe partial class ChannelNorm
             nint at = row * layout.Columns;
             double weight = layout.Axis == ParameterAxis.Row ? strip.Work->WeightOf(row) : 1;
             for (nint j = vectors; j < strip.Columns; j++)
-            {
-                ref readonly GroupStatistics group = ref strip.Statistics[j / layout.GroupColumns];
-                double g = Elements.ToDouble(strip.Dy[at + j]) * (weights[j] * weight);
-                // Statistics that are given do not move with the input, which then may be infinite.
-                double n = layout.Scaled ? group.Normalize(Elements.ToDouble(strip.X[at + j])) * products[j] : 0;
-                strip.Dx[at + j] = Elements.FromDouble<T>((g - means[j] - n) * group.Rstd);
-            }
+                strip.Dx[at + j] = Elements.FromDouble<T>(InDouble(in strip, at + j, j, weights[j] * weight, means[j], products[j]));
             if (layout.Scaled)
                 WriteVectors(strip.Dy + at, strip.X + at, strip.Dx + at, vectors, weight, strip.Constants, width);
             else
@@ -390,60 +465,5 @@ internal static unsafe partial class ChannelNorm
                 g0 * (Vector512.Load(constants + 5 * width + j) * rowWeight) * Vector512.Load(constants + 4 * width + j),
                 g1 * (Vector512.Load(constants + 5 * width + j + 8) * rowWeight) * Vector512.Load(constants + 4 * width + j + 8), ref *dx, j);
         }
-    }
-
-    /// <summary>Groups in runs, each run summed and written as RowNorm does.</summary>
-    private static void BackwardRuns<T>(void* state, nint start, nint end) where T : unmanaged
-    {
-        ref readonly BackwardStrip<T> strip = ref *(BackwardStrip<T>*)state;
-        ref readonly ChannelLayout layout = ref strip.Layout;
-        nint length = layout.GroupColumns;
-        using var memory = new RentedDoubles(2 * (end - start));
-        Span<double> sums = memory.Span[..(int)(end - start)], products = memory.Span[(int)(end - start)..];
-        memory.Span.Clear();
-        for (nint row = 0; row < layout.Rows; row++)
-        {
-            for (nint g = start; g < end; g++)
-            {
-                nint at = row * layout.Columns + g * length;
-                (double sum, double product) = RowNorm.SumElements(in strip.Dy[at], in strip.X[at], length, in strip.Statistics[g], in Unsafe.NullRef<T>(), [], []);
-                sums[(int)(g - start)] += sum;
-                products[(int)(g - start)] += product;
-            }
-        }
-        for (nint g = start; g < end; g++)
-        {
-            strip.Weights[g] += products[(int)(g - start)];
-            strip.Biases[g] += sums[(int)(g - start)];
-        }
-        if (strip.Dx == null)
-            return;
-        for (nint row = 0; row < layout.Rows; row++)
-        {
-            for (nint g = start; g < end; g++)
-            {
-                nint at = row * layout.Columns + g * length;
-                double weight = strip.Work->WeightOf(strip.Parameter(0, g * length));
-                double mean = layout.Centered ? sums[(int)(g - start)] * weight / layout.Length : 0, meanProduct = layout.Scaled ? products[(int)(g - start)] * weight / layout.Length : 0;
-                if (layout.Scaled)
-                    RowNorm.WriteElements(in strip.Dy[at], in strip.X[at], ref strip.Dx[at], length, in strip.Statistics[g], mean, meanProduct, in Unsafe.NullRef<T>(), weight);
-                else
-                    WriteScaled(strip.Dy + at, strip.Dx + at, length, weight, strip.Statistics[g].Rstd);
-            }
-        }
-    }
-
-    /// <summary>dx = dy · weight · rstd, where the statistics are given: x has no part in it.</summary>
-    private static void WriteScaled<T>(T* dy, T* dx, nint length, double weight, double rstd) where T : unmanaged
-    {
-        Vector512<double> weights = Vector512.Create(weight), rstds = Vector512.Create(rstd);
-        nint i = 0;
-        for (; i <= length - Elements.Step; i += Elements.Step)
-        {
-            (Vector512<double> g0, Vector512<double> g1) = Elements.Widen(in *dy, i);
-            Elements.Narrow(g0 * weights * rstds, g1 * weights * rstds, ref *dx, i);
-        }
-        for (; i < length; i++)
-            dx[i] = Elements.FromDouble<T>(Elements.ToDouble(dy[i]) * weight * rstd);
     }
 }

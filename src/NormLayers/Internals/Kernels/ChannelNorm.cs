@@ -21,13 +21,8 @@ internal static unsafe partial class ChannelNorm
 {
     private const nint MostRowBlocks = 32, LeastBlockRows = 1024;
 
-    /// <summary>Where a whole row is handled at once and is short, rows are joined to stretches of at least so many elements.</summary>
-    private const nint LeastPeriod = 256;
-
     /// <summary>Where nothing is read twice, the elements that are asked for in advance: two pages of floats.</summary>
     private const nint GivenAhead = 2048;
-
-    private const nint MostAlignedColumns = 64;
 
     /// <summary>Normalizes all groups.</summary>
     /// <param name="x">The first element of the input, contiguous.</param>
@@ -38,14 +33,16 @@ internal static unsafe partial class ChannelNorm
     /// <param name="eps">Added to the variance.</param>
     /// <param name="statistics">Takes each group's statistics, block by block, unless it is empty; has them where the layout's are given.</param>
     /// <param name="maxThreads">The most threads, or 0.</param>
-    internal static void Forward<T>(ref readonly T x, ref T y, in ChannelLayout layout, ref readonly T weight, ref readonly T bias, double eps, Span<GroupStatistics> statistics, int maxThreads)
-        where T : unmanaged, IFloatingPointIeee754<T>
+    internal static void Forward<T, TCompute>(ref readonly T x, ref T y, in ChannelLayout layout, ref readonly TCompute weight, ref readonly TCompute bias, double eps, Span<GroupStatistics> statistics, int maxThreads)
+        where T : unmanaged
+        where TCompute : unmanaged, IFloatingPointIeee754<TCompute>
     {
         int threads = Partition.Threads(layout.Count, maxThreads);
-        fixed (T* px = &x, py = &y, pw = &weight, pb = &bias)
+        fixed (T* px = &x, py = &y)
+        fixed (TCompute* pw = &weight, pb = &bias)
         fixed (GroupStatistics* ps = statistics)
         {
-            var work = new ForwardWork<T>
+            var work = new ForwardWork<T, TCompute>
             {
                 X = px, Y = py, Weight = pw, Bias = pb, Statistics = ps, Layout = layout, Eps = eps, Threads = 1,
                 StripColumns = layout.InRuns ? RunStrip<T>(layout, threads) : layout.StripColumns(sizeof(T)),
@@ -59,18 +56,21 @@ internal static unsafe partial class ChannelNorm
                 work.Stream = Streaming.For<T>(layout.Count, work.Given ? GivenAhead : work.Strips == 1 ? layout.Rows * layout.Columns : work.StripColumns);
             if (layout.Outer * work.Strips >= threads)
             {
-                Partition.Run(layout.Outer * work.Strips, threads, &ForwardStrips<T>, &work);
+                Partition.Run(layout.Outer * work.Strips, threads, &ForwardStrips<T, TCompute>, &work);
                 return;
             }
             // Fewer strips than threads: the threads share each.
             work.Threads = threads;
-            ForwardStrips<T>(&work, 0, layout.Outer * work.Strips);
+            ForwardStrips<T, TCompute>(&work, 0, layout.Outer * work.Strips);
         }
     }
 
-    private struct ForwardWork<T> where T : unmanaged
+    private struct ForwardWork<T, TCompute>
+        where T : unmanaged
+        where TCompute : unmanaged, IFloatingPointIeee754<TCompute>
     {
-        internal T* X, Y, Weight, Bias;
+        internal T* X, Y;
+        internal TCompute* Weight, Bias;
         internal GroupStatistics* Statistics;
         internal ChannelLayout Layout;
         internal double Eps;
@@ -82,40 +82,47 @@ internal static unsafe partial class ChannelNorm
 
         internal readonly T* End => X + Layout.Count;
 
-        internal readonly T WeightOf(nint parameter) => Weight == null ? Elements.FromDouble<T>(1) : Weight[parameter];
+        internal readonly TCompute WeightOf(nint parameter) => Weight == null ? TCompute.One : Weight[parameter];
 
         // Minus zero, since it changes no number, not even zero.
-        internal readonly T BiasOf(nint parameter) => Bias == null ? Elements.FromDouble<T>(-0.0) : Bias[parameter];
+        internal readonly TCompute BiasOf(nint parameter) => Bias == null ? TCompute.NegativeZero : Bias[parameter];
     }
 
-    private static void ForwardStrips<T>(void* state, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
+    private static void ForwardStrips<T, TCompute>(void* state, nint start, nint end)
+        where T : unmanaged
+        where TCompute : unmanaged, IFloatingPointIeee754<TCompute>
     {
-        ref readonly ForwardWork<T> work = ref *(ForwardWork<T>*)state;
+        ref readonly ForwardWork<T, TCompute> work = ref *(ForwardWork<T, TCompute>*)state;
         ref readonly ChannelLayout layout = ref work.Layout;
         for (nint unit = start; unit < end; unit++)
         {
             nint outer = unit / work.Strips, column = unit % work.Strips * work.StripColumns, columns = Math.Min(work.StripColumns, layout.Columns - column);
             nint groups = columns / layout.GroupColumns, first = outer * layout.BlockGroups + column / layout.GroupColumns;
-            using var scratch = new RentedDoubles(work.Statistics == null ? groups * sizeof(GroupStatistics) / sizeof(double) : 0);
+            nint scaleDoubles = layout.InRuns ? 0 : ColumnScale<TCompute>.Arrays * ColumnMoments.Width(columns) * sizeof(TCompute) / sizeof(double);
+            using var scratch = new RentedDoubles(scaleDoubles + (work.Statistics == null ? groups * sizeof(GroupStatistics) / sizeof(double) : 0));
             fixed (double* pScratch = scratch.Span)
             {
-                GroupStatistics* statistics = work.Statistics == null ? (GroupStatistics*)pScratch : work.Statistics + first;
-                var strip = new Strip<T>
+                GroupStatistics* statistics = work.Statistics == null ? (GroupStatistics*)(pScratch + scaleDoubles) : work.Statistics + first;
+                var strip = new Strip<T, TCompute>
                 {
-                    Work = (ForwardWork<T>*)state, Statistics = statistics, Column = column, Columns = columns,
+                    Work = (ForwardWork<T, TCompute>*)state, Statistics = statistics, Column = column, Columns = columns,
                     X = work.X + outer * layout.Rows * layout.Columns + column,
                     Y = work.Y + outer * layout.Rows * layout.Columns + column,
+                    Scale = new ColumnScale<TCompute>((TCompute*)pScratch, ColumnMoments.Width(columns)),
+                    Stream = work.Stream, Reversed = !work.Given && columns * layout.Rows * sizeof(T) > ChannelLayout.CacheBytes,
                 };
                 if (layout.InRuns)
                 {
+                    if (strip.Reversed)
+                        strip.Stream = strip.Stream.WithAhead(-layout.Columns);
                     if (!work.Given)
                         RunStatistics(ref strip);
-                    Partition.Run(layout.Rows, work.Threads, &ApplyRuns<T>, &strip);
+                    Partition.Run(layout.Rows, work.Threads, &ApplyRuns<T, TCompute>, &strip);
                 }
                 else
                 {
-                    if (!work.Given)
-                        ColumnStatistics(ref strip);
+                    if (work.Given || !ColumnStatistics(ref strip))
+                        strip.Ordinary = FillScale(in strip);
                     ApplyColumns(ref strip);
                 }
             }
@@ -123,40 +130,65 @@ internal static unsafe partial class ChannelNorm
     }
 
     /// <summary>Some columns of one block.</summary>
-    private struct Strip<T> where T : unmanaged
+    private struct Strip<T, TCompute>
+        where T : unmanaged
+        where TCompute : unmanaged, IFloatingPointIeee754<TCompute>
     {
-        internal ForwardWork<T>* Work;
+        internal ForwardWork<T, TCompute>* Work;
         internal T* X, Y;
         internal GroupStatistics* Statistics;
         internal nint Column, Columns;
 
-        /// <summary>The statistics of row blocks; later the parameters of columns.</summary>
+        /// <summary>The statistics of row blocks.</summary>
         internal double* Memory;
         internal nint BlockRows, MemoryPerBlock;
 
-        /// <summary>After so many elements the parameters of columns begin again.</summary>
-        internal nint Period;
+        /// <summary>Rows, or stretches of joined rows, and the elements from one to the next.</summary>
+        internal nint RowCount, RowStride, ChunkRows;
+        internal Lanes Lanes;
+
+        /// <summary>What each column is normalized with, and whether all may be in the type that it is in.</summary>
+        internal ColumnScale<TCompute> Scale, LaneScale;
+        internal bool Ordinary;
+        internal Streaming Stream;
+
+        /// <summary>Whether the strip does not stay in the cache: then what was read last, and may still be there, is written first.</summary>
+        internal bool Reversed;
 
         internal readonly ref readonly ChannelLayout Layout => ref Work->Layout;
     }
 
-    private static void ColumnStatistics<T>(ref Strip<T> strip) where T : unmanaged
+    /// <summary>The statistics of a strip's groups; true if what its columns are normalized with has been filled in, too.</summary>
+    private static bool ColumnStatistics<T, TCompute>(ref Strip<T, TCompute> strip)
+        where T : unmanaged
+        where TCompute : unmanaged, IFloatingPointIeee754<TCompute>
     {
         ref readonly ChannelLayout layout = ref strip.Layout;
         nint width = ColumnMoments.Width(strip.Columns), blocks = RowBlocks(layout.Rows, out strip.BlockRows);
         strip.MemoryPerBlock = ColumnMoments.WorkPerColumn * width;
         using var memory = new RentedDoubles(blocks * strip.MemoryPerBlock);
         fixed (double* moments = memory.Span)
-        fixed (Strip<T>* state = &strip)
+        fixed (Strip<T, TCompute>* state = &strip)
         {
             strip.Memory = moments;
-            Partition.Run(blocks, strip.Work->Threads, &OfRowBlocks<T>, state);
+            Partition.Run(blocks, strip.Work->Threads, &OfRowBlocks<T, TCompute>, state);
             for (nint block = 1; block < blocks; block++)
                 ColumnMoments.Merge(moments, moments + block * strip.MemoryPerBlock, width, block * strip.BlockRows, Math.Min(strip.BlockRows, layout.Rows - block * strip.BlockRows));
 
+            if (typeof(TCompute) == typeof(float) && layout.GroupColumns == 1 && TryFillScale(ref Unsafe.As<Strip<T, TCompute>, Strip<T, float>>(ref strip), moments, width))
+                return true;
             nint j = 0;
             for (nint g = 0; g < strip.Columns / layout.GroupColumns; g++)
             {
+                if (typeof(T) != typeof(double))
+                {
+                    (double floatMean, double floatSquares) = (moments[j] + moments[width + j], moments[2 * width + j]);
+                    for (nint k = 1; k < layout.GroupColumns; k++)
+                        Moments.MergeFloats(ref floatMean, ref floatSquares, k * layout.Rows, moments[j + k] + moments[width + j + k], moments[2 * width + j + k], layout.Rows);
+                    strip.Statistics[g] = StatisticsOf(in strip, g, floatMean, floatSquares);
+                    j += layout.GroupColumns;
+                    continue;
+                }
                 var mean = DoubleDouble.Sum(moments[j], moments[width + j]);
                 double squares = moments[2 * width + j++];
                 for (nint k = 1; k < layout.GroupColumns; k++, j++)
@@ -164,6 +196,41 @@ internal static unsafe partial class ChannelNorm
                 strip.Statistics[g] = StatisticsOf(in strip, g, mean, squares);
             }
         }
+        return false;
+    }
+
+    /// <summary>From moments of groups of one column what they are normalized with, and their statistics where they are wanted; false if one is not ordinary.</summary>
+    private static bool TryFillScale<T>(ref Strip<T, float> strip, double* moments, nint width) where T : unmanaged
+    {
+        Vector512<double> count = Vector512.Create((double)strip.Layout.Length), eps = Vector512.Create(strip.Work->Eps), ordinary = Vector512<double>.AllBitsSet;
+        for (nint j = 0; j < strip.Columns; j += Vector512<double>.Count)
+        {
+            Vector512<double> mean = Vector512.Load(moments + j), low = Vector512.Load(moments + width + j), variance = Vector512.Load(moments + 2 * width + j) / count;
+            Vector512<double> rstd = Vector512<double>.One / Vector512.Sqrt(variance + eps), inRange = Vector512.GreaterThan(rstd, Vector512.Create(Elements.LeastFloatRstd)) & Vector512.LessThan(rstd, Vector512.Create(Elements.LargestFloatRstd));
+            // Behind the last column is nothing.
+            ordinary &= inRange | Vector512.GreaterThanOrEqual(Vector512<double>.Indices, Vector512.Create((double)(strip.Columns - j)));
+            Vector256<float> hi = Narrow(mean);
+            hi.Store(strip.Scale.Hi + j);
+            Narrow(mean - Vector512.WidenLower(hi.ToVector512Unsafe()) + low).Store(strip.Scale.Lo + j);
+            Narrow(rstd).Store(strip.Scale.Rstd + j);
+            if (strip.Work->Statistics == null)
+                continue;
+            variance.Store(moments + 3 * width + j);
+            rstd.Store(moments + 4 * width + j);
+        }
+        strip.Ordinary = Vector512.EqualsAll(ordinary.AsInt64(), Vector512<long>.AllBitsSet);
+        if (!strip.Ordinary)
+            return false;
+        for (nint j = 0; j < strip.Columns && strip.Work->Statistics != null; j++)
+            strip.Statistics[j] = new GroupStatistics(moments[j], moments[width + j], moments[3 * width + j], moments[4 * width + j]);
+        if (strip.Layout.Axis != ParameterAxis.Row)
+        {
+            for (nint j = 0; j < strip.Columns; j++)
+                (strip.Scale.Weight[j], strip.Scale.Bias[j]) = (strip.Work->WeightOf(strip.Column + j), strip.Work->BiasOf(strip.Column + j));
+        }
+        return true;
+
+        static Vector256<float> Narrow(Vector512<double> value) => Vector256.Narrow(value.GetLower(), value.GetUpper());
     }
 
     /// <summary>How many blocks the rows are cut into; a function of their number alone.</summary>
@@ -174,19 +241,28 @@ internal static unsafe partial class ChannelNorm
         return (rows + blockRows - 1) / blockRows;
     }
 
-    private static void OfRowBlocks<T>(void* state, nint start, nint end) where T : unmanaged
+    private static void OfRowBlocks<T, TCompute>(void* state, nint start, nint end)
+        where T : unmanaged
+        where TCompute : unmanaged, IFloatingPointIeee754<TCompute>
     {
-        ref readonly Strip<T> strip = ref *(Strip<T>*)state;
+        ref readonly Strip<T, TCompute> strip = ref *(Strip<T, TCompute>*)state;
         nint stride = strip.Layout.Columns;
         for (nint block = start; block < end; block++)
         {
             nint row = block * strip.BlockRows;
-            ColumnMoments.Of(strip.X + row * stride, stride, Math.Min(strip.BlockRows, strip.Layout.Rows - row), strip.Columns, strip.Work->End, strip.Layout.Centered, strip.Memory + block * strip.MemoryPerBlock);
+            nint rows = Math.Min(strip.BlockRows, strip.Layout.Rows - row);
+            double* memory = strip.Memory + block * strip.MemoryPerBlock;
+            if (typeof(T) == typeof(double) || strip.Layout.Rows < ColumnMoments.LeastFloatRows)
+                ColumnMoments.Of(strip.X + row * stride, stride, rows, strip.Columns, strip.Work->End, strip.Layout.Centered, memory);
+            else
+                ColumnMoments.OfFloats(strip.X + row * stride, stride, rows, strip.Columns, strip.Work->End, strip.Layout.Centered, memory);
         }
     }
 
     /// <summary>The statistics of a strip's group. Doubles whose squares may have left double's range are gathered and summed again.</summary>
-    private static GroupStatistics StatisticsOf<T>(ref readonly Strip<T> strip, nint group, DoubleDouble mean, double squares) where T : unmanaged
+    private static GroupStatistics StatisticsOf<T, TCompute>(ref readonly Strip<T, TCompute> strip, nint group, DoubleDouble mean, double squares)
+        where T : unmanaged
+        where TCompute : unmanaged, IFloatingPointIeee754<TCompute>
     {
         ref readonly ChannelLayout layout = ref strip.Layout;
         double variance = squares / layout.Length;
@@ -203,7 +279,9 @@ internal static unsafe partial class ChannelNorm
     }
 
     /// <summary>The sum of what is infinite or NaN in a group: the mean of all of it, which running statistics take in.</summary>
-    private static double NonFiniteSum<T>(ref readonly Strip<T> strip, nint group) where T : unmanaged
+    private static double NonFiniteSum<T, TCompute>(ref readonly Strip<T, TCompute> strip, nint group)
+        where T : unmanaged
+        where TCompute : unmanaged, IFloatingPointIeee754<TCompute>
     {
         ref readonly ChannelLayout layout = ref strip.Layout;
         double sum = 0;
@@ -216,222 +294,5 @@ internal static unsafe partial class ChannelNorm
             }
         }
         return sum;
-    }
-
-    private static void ApplyColumns<T>(ref Strip<T> strip) where T : unmanaged, IFloatingPointIeee754<T>
-    {
-        ref readonly ChannelLayout layout = ref strip.Layout;
-        // Whole short rows are joined: the same columns follow each other again and again.
-        bool joined = strip.Columns == layout.Columns && layout.Axis != ParameterAxis.Row;
-        strip.Period = joined ? JoinedPeriod(strip.Columns) : strip.Columns;
-        using var memory = new RentedDoubles(5 * strip.Period);
-        fixed (double* parameters = memory.Span)
-        fixed (Strip<T>* state = &strip)
-        {
-            strip.Memory = parameters;
-            bool ordinary = new ColumnScale<T>(in strip).Fill(in strip);
-            delegate*<void*, nint, nint, void> body = !ordinary ? &ApplyMixedRows<T> : joined ? &ApplyJoined<T> : &ApplyRows<T>;
-            Partition.Run(layout.Rows, strip.Work->Threads, body, state);
-        }
-    }
-
-    /// <summary>A multiple of the columns; of narrow ones so many that it is also one of the vectors that are stored past the caches.</summary>
-    private static nint JoinedPeriod(nint columns)
-    {
-        nint rows = (LeastPeriod + columns - 1) / columns, alignment = Elements.Step / Math.Min(Elements.Step, columns & -columns);
-        return columns * (columns <= MostAlignedColumns ? (rows + alignment - 1) / alignment * alignment : rows);
-    }
-
-    /// <summary>What each column of a strip is normalized with: five arrays, one after the other.</summary>
-    private readonly struct ColumnScale<T> where T : unmanaged, IFloatingPointIeee754<T>
-    {
-        internal readonly T* Hi, Lo, Rstd, Weight, Bias;
-
-        internal ColumnScale(ref readonly Strip<T> strip)
-        {
-            Hi = (T*)strip.Memory;
-            Lo = Hi + strip.Period;
-            Rstd = Lo + strip.Period;
-            Weight = Rstd + strip.Period;
-            Bias = Weight + strip.Period;
-        }
-
-        /// <summary>Fills the arrays; tells whether all groups' arithmetic may run in the element type.</summary>
-        internal bool Fill(ref readonly Strip<T> strip)
-        {
-            ref readonly ChannelLayout layout = ref strip.Layout;
-            bool ordinary = true;
-            nint j = 0, parameter = layout.Axis == ParameterAxis.Group ? strip.Column / layout.GroupColumns : strip.Column;
-            for (nint g = 0; j < strip.Columns; g++)
-            {
-                var group = new GroupScale<T>(in strip.Statistics[g]);
-                ordinary &= group.Ordinary;
-                for (nint k = 0; k < layout.GroupColumns; k++, j++)
-                {
-                    (Hi[j], Lo[j], Rstd[j]) = (group.Hi, group.Lo, group.Rstd);
-                    if (layout.Axis != ParameterAxis.Row)
-                        (Weight[j], Bias[j]) = (strip.Work->WeightOf(parameter), strip.Work->BiasOf(parameter));
-                    if (layout.Axis == ParameterAxis.Column)
-                        parameter++;
-                }
-                if (layout.Axis == ParameterAxis.Group)
-                    parameter++;
-            }
-            for (; j < strip.Period; j++)
-                (Hi[j], Lo[j], Rstd[j], Weight[j], Bias[j]) = (Hi[j - strip.Columns], Lo[j - strip.Columns], Rstd[j - strip.Columns], Weight[j - strip.Columns], Bias[j - strip.Columns]);
-            return ordinary;
-        }
-    }
-
-    private static void ApplyJoined<T>(void* state, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
-    {
-        ref readonly Strip<T> strip = ref *(Strip<T>*)state;
-        var scale = new ColumnScale<T>(in strip);
-        for (nint i = start * strip.Columns; i < end * strip.Columns; i += strip.Period)
-            ApplyRow<T, OfColumn<T>>(strip.X + i, strip.Y + i, Math.Min(strip.Period, end * strip.Columns - i), scale.Hi, scale.Lo, scale.Rstd, scale.Weight, scale.Bias, strip.Work->Stream);
-        Fence(in strip);
-    }
-
-    private static void ApplyRows<T>(void* state, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
-    {
-        ref readonly Strip<T> strip = ref *(Strip<T>*)state;
-        ApplyRows(in strip, start, end, 0, strip.Columns);
-        Fence(in strip);
-    }
-
-    private static void ApplyRows<T>(ref readonly Strip<T> strip, nint start, nint end, nint column, nint columns) where T : unmanaged, IFloatingPointIeee754<T>
-    {
-        var scale = new ColumnScale<T>(in strip);
-        T* hi = scale.Hi + column, lo = scale.Lo + column, rstd = scale.Rstd + column;
-        for (nint row = start; row < end; row++)
-        {
-            nint at = row * strip.Layout.Columns + column;
-            if (strip.Layout.Axis == ParameterAxis.Row)
-            {
-                T weight = strip.Work->WeightOf(row), bias = strip.Work->BiasOf(row);
-                ApplyRow<T, OfRow<T>>(strip.X + at, strip.Y + at, columns, hi, lo, rstd, &weight, &bias, strip.Work->Stream);
-            }
-            else
-                ApplyRow<T, OfColumn<T>>(strip.X + at, strip.Y + at, columns, hi, lo, rstd, scale.Weight + column, scale.Bias + column, strip.Work->Stream);
-        }
-    }
-
-    /// <summary>Where some groups are at the ends of the range: stretches of ordinary columns, and of others in double.</summary>
-    private static void ApplyMixedRows<T>(void* state, nint start, nint end) where T : unmanaged, IFloatingPointIeee754<T>
-    {
-        ref readonly Strip<T> strip = ref *(Strip<T>*)state;
-        nint groupColumns = strip.Layout.GroupColumns;
-        for (nint j = 0; j < strip.Columns;)
-        {
-            nint g = j / groupColumns;
-            bool ordinary = new GroupScale<T>(in strip.Statistics[g]).Ordinary;
-            while (++g < strip.Columns / groupColumns && new GroupScale<T>(in strip.Statistics[g]).Ordinary == ordinary)
-            {
-            }
-            nint columns = g * groupColumns - j;
-            if (ordinary)
-                ApplyRows(in strip, start, end, j, columns);
-            else
-                ApplyInDouble(in strip, start, end, j, columns);
-            j += columns;
-        }
-        Fence(in strip);
-    }
-
-    private static void ApplyInDouble<T>(ref readonly Strip<T> strip, nint start, nint end, nint column, nint columns) where T : unmanaged, IFloatingPointIeee754<T>
-    {
-        ref readonly ChannelLayout layout = ref strip.Layout;
-        for (nint row = start; row < end; row++)
-        {
-            for (nint j = column; j < column + columns; j++)
-            {
-                nint parameter = layout.Axis == ParameterAxis.Row ? row : (strip.Column + j) / (layout.Axis == ParameterAxis.Column ? 1 : layout.GroupColumns);
-                double v = strip.Statistics[j / layout.GroupColumns].Normalize(Elements.ToDouble(strip.X[row * layout.Columns + j]));
-                v = v * Elements.ToDouble(strip.Work->WeightOf(parameter)) + Elements.ToDouble(strip.Work->BiasOf(parameter));
-                // One NaN for all machines, as in the rows geometry.
-                strip.Y[row * layout.Columns + j] = double.IsNaN(v) ? T.NaN : Elements.FromDouble<T>(v);
-            }
-        }
-    }
-
-    private static void Fence<T>(ref readonly Strip<T> strip) where T : unmanaged
-    {
-        if (strip.Work->Stream.Wanted)
-            Streaming.Fence();
-    }
-
-    private static void ApplyRow<T, TParameter>(T* x, T* y, nint columns, T* hi, T* lo, T* rstd, T* weight, T* bias, Streaming stream)
-        where T : unmanaged, IFloatingPointIeee754<T>
-        where TParameter : struct, IParameter<T>
-    {
-        nint i = stream.Wanted ? Streaming.Head(ref *y, columns) : 0;
-        nint vectors = (columns - i) & ~(nint)(Vector512<T>.Count - 1);
-        for (nint tail = i + vectors; tail < columns; tail++)
-            ApplyOne<T, TParameter>(x, y, tail, hi, lo, rstd, weight, bias);
-        for (nint head = 0; head < i; head++)
-            ApplyOne<T, TParameter>(x, y, head, hi, lo, rstd, weight, bias);
-        if (stream.Wanted)
-            StreamVectors<T, TParameter>(x + i, y + i, vectors, hi + i, lo + i, rstd + i, TParameter.Move(weight, i), TParameter.Move(bias, i), stream.Ahead);
-        else
-            ApplyVectors<T, TParameter>(x, y, vectors, hi, lo, rstd, weight, bias);
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void ApplyOne<T, TParameter>(T* x, T* y, nint i, T* hi, T* lo, T* rstd, T* weight, T* bias)
-        where T : unmanaged, IFloatingPointIeee754<T>
-        where TParameter : struct, IParameter<T>
-        => y[i] = (x[i] - hi[i] - lo[i]) * rstd[i] * *TParameter.Move(weight, i) + *TParameter.Move(bias, i);
-
-    private static void ApplyVectors<T, TParameter>(T* x, T* y, nint columns, T* hi, T* lo, T* rstd, T* weight, T* bias)
-        where T : unmanaged, IFloatingPointIeee754<T>
-        where TParameter : struct, IParameter<T>
-    {
-        for (nint i = 0; i < columns; i += Vector512<T>.Count)
-            Apply<T, TParameter>(x, i, hi, lo, rstd, weight, bias).Store(y + i);
-    }
-
-    private static void StreamVectors<T, TParameter>(T* x, T* y, nint columns, T* hi, T* lo, T* rstd, T* weight, T* bias, nint ahead)
-        where T : unmanaged, IFloatingPointIeee754<T>
-        where TParameter : struct, IParameter<T>
-    {
-        for (nint i = 0; i < columns; i += Vector512<T>.Count)
-        {
-            Vector512<T> v = Apply<T, TParameter>(x, i, hi, lo, rstd, weight, bias);
-            // What is read after this strip, while this one is written.
-            Streaming.Prefetch(in *x, i + ahead);
-            Streaming.Store(v, ref *y, i);
-        }
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<T> Apply<T, TParameter>(T* x, nint i, T* hi, T* lo, T* rstd, T* weight, T* bias)
-        where T : unmanaged, IFloatingPointIeee754<T>
-        where TParameter : struct, IParameter<T>
-        => (Vector512.Load(x + i) - Vector512.Load(hi + i) - Vector512.Load(lo + i)) * Vector512.Load(rstd + i) * TParameter.Load(weight, i) + TParameter.Load(bias, i);
-
-    /// <summary>A weight or a bias: one for each column, or the row's.</summary>
-    private interface IParameter<T> where T : unmanaged
-    {
-        static abstract T* Move(T* parameter, nint columns);
-
-        static abstract Vector512<T> Load(T* parameter, nint column);
-    }
-
-    private readonly struct OfColumn<T> : IParameter<T> where T : unmanaged
-    {
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public static T* Move(T* parameter, nint columns) => parameter + columns;
-
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public static Vector512<T> Load(T* parameter, nint column) => Vector512.Load(parameter + column);
-    }
-
-    private readonly struct OfRow<T> : IParameter<T> where T : unmanaged
-    {
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public static T* Move(T* parameter, nint columns) => parameter;
-
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public static Vector512<T> Load(T* parameter, nint column) => Vector512.Create(*parameter);
     }
 }

@@ -19,7 +19,7 @@ namespace NormLayers.Internals.Kernels;
 /// compensated.
 /// </para>
 /// </remarks>
-internal static unsafe class ColumnMoments
+internal static unsafe partial class ColumnMoments
 {
     /// <summary>Doubles of working memory for each column.</summary>
     internal const int WorkPerColumn = 7;

@@ -42,7 +42,7 @@ internal readonly unsafe partial struct Moments
         public static bool IsMean => false;
     }
 
-    private const double LeastFloatVariance = 1e-28, LargestFloatVariance = 1e30;
+    internal const double LeastFloatVariance = 1e-28, LargestFloatVariance = 1e30;
 
     /// <summary>Whether sums of squares in float neither overflowed nor underflowed. A sum of zero is no underflow where floats are too coarse to differ by so little.</summary>
     internal static bool AreExactInFloat(double mean, double variance)
@@ -71,7 +71,7 @@ internal readonly unsafe partial struct Moments
     }
 
     /// <summary>The same with the blocks spread over threads.</summary>
-    private static bool TryOfFloats<T, TCenter>(T* x, nint n, int threads, out double mean, out double variance)
+    internal static bool TryOfFloats<T, TCenter>(T* x, nint n, int threads, out double mean, out double variance)
         where T : unmanaged
         where TCenter : struct, ICenter
     {

@@ -18,7 +18,7 @@ namespace NormLayers.Internals.Kernels;
 internal static unsafe partial class RowNorm
 {
     /// <summary>What dx needs of a group beside its elements.</summary>
-    private struct FloatGroup
+    internal struct FloatGroup
     {
         internal float Hi, Lo, Rstd, Mean, Product;
 
@@ -35,7 +35,7 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>The sums of g, of g · (x - mean) and of g² over some elements; the last over a quarter of them, and no more than that of all.</summary>
-    private struct FloatSums
+    internal struct FloatSums
     {
         internal double Sum, Product, Squares;
 
@@ -56,7 +56,7 @@ internal static unsafe partial class RowNorm
         }
     }
 
-    private static bool IsOrdinary(in GroupStatistics group) => group.Scale == 1 && Elements.IsOrdinary<float>(group.ScaledRstd);
+    internal static bool IsOrdinary(in GroupStatistics group) => group.Scale == 1 && Elements.IsOrdinary<float>(group.ScaledRstd);
 
     /// <summary>The groups at one place of the period, one after the other; each has a weight for every element.</summary>
     private static void BackwardElementwise<T>(in BackwardWork<T, float> work, nint place, nint firstPeriod, nint endPeriod, double* weights, double* biases) where T : unmanaged
@@ -266,7 +266,7 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>The sums over neighbouring elements, with a weight for each, or none.</summary>
-    private static ref FloatSums Sum<T>(T* dy, T* x, float* weight, nint length, in GroupStatistics group, ref FloatSums sums) where T : unmanaged
+    internal static ref FloatSums Sum<T>(T* dy, T* x, float* weight, nint length, in GroupStatistics group, ref FloatSums sums) where T : unmanaged
     {
         nint blocks = Moments.FloatBlocks(length);
         SumBlock(dy, x, weight, Moments.FloatBlockEnd(0, length), in group, ref sums);

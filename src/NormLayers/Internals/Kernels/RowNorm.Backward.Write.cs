@@ -218,7 +218,7 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>dx of neighbouring elements that share a weight.</summary>
-    private static void WriteRun<T, TMean>(T* dy, T* x, T* dx, nint n, float weight, in FloatGroup group, Streaming stream)
+    internal static void WriteRun<T, TMean>(T* dy, T* x, T* dx, nint n, float weight, in FloatGroup group, Streaming stream)
         where T : unmanaged
         where TMean : struct, IMean
     {

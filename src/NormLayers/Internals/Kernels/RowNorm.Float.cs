@@ -30,7 +30,7 @@ internal static unsafe partial class RowNorm
 
     /// <summary>What a group's elements are normalized with; 1/deviation is NaN where it has to be done in double.</summary>
     /// <remarks>It is set field by field, and never copied between groups: a copy loads more at once than was stored, and waits until that is in the cache.</remarks>
-    private struct FloatScale
+    internal struct FloatScale
     {
         internal double Lo, Rstd;
         internal float Hi;
@@ -367,7 +367,7 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>The same operations with one weight and one bias for the run.</summary>
-    private static void ApplyRun<T, TResult, TMean>(T* x, TResult* y, nint length, float weight, float bias, float hi, float lo, float rstd, Streaming stream)
+    internal static void ApplyRun<T, TResult, TMean>(T* x, TResult* y, nint length, float weight, float bias, float hi, float lo, float rstd, Streaming stream)
         where T : unmanaged
         where TResult : unmanaged
         where TMean : struct, IMean
@@ -452,7 +452,7 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>What is taken off an element: nothing, the mean's upper part, or both parts.</summary>
-    private interface IMean
+    internal interface IMean
     {
         static abstract Vector512<float> Without(Vector512<float> x, Vector512<float> hi, Vector512<float> lo);
     }
@@ -463,13 +463,13 @@ internal static unsafe partial class RowNorm
         public static Vector512<float> Without(Vector512<float> x, Vector512<float> hi, Vector512<float> lo) => x;
     }
 
-    private readonly struct MeanInOne : IMean
+    internal readonly struct MeanInOne : IMean
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static Vector512<float> Without(Vector512<float> x, Vector512<float> hi, Vector512<float> lo) => x - hi;
     }
 
-    private readonly struct MeanInTwo : IMean
+    internal readonly struct MeanInTwo : IMean
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static Vector512<float> Without(Vector512<float> x, Vector512<float> hi, Vector512<float> lo) => x - hi - lo;

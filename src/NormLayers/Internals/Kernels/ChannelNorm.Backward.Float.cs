@@ -1,0 +1,560 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace NormLayers.Internals.Kernels;
+
+/// <summary>The backward of columns of floats in which nothing cancels, as in RowNorm.Backward.Float.cs: dx = (dy · weight - mean - (x - hi) · product) · rstd in float.</summary>
+/// <remarks>
+/// <para>
+/// product is E[g · n] · rstd, and what hi lacks of the mean is in mean. Order: row i of a tile of 32 goes to sum i mod 4 of four in float (with
+/// a weight a row, four rows are added by pairs), which are added by pairs, widened and added in double, tile by tile and block by block.
+/// </para>
+/// <para>A column's path depends on its group alone; where the paths of a strip differ it is written element by element.</para>
+/// </remarks>
+internal static unsafe partial class ChannelNorm
+{
+    private const nint TileRows = 32;
+
+    /// <summary>Sums of each column: of g, of g · (x - hi), of g².</summary>
+    private const int SumsPerColumn = 3;
+
+    /// <summary>What columns, or lanes, are written with.</summary>
+    private readonly struct GradientScale
+    {
+        internal const int Arrays = 5;
+
+        internal readonly float* Hi, Product, Mean, Rstd, Weight;
+
+        internal GradientScale(float* memory, nint count)
+        {
+            Hi = memory;
+            Product = Hi + count;
+            Mean = Product + count;
+            Rstd = Mean + count;
+            Weight = Rstd + count;
+        }
+    }
+
+    /// <summary>Whether the squares of some elements of a gradient neither overflowed nor underflowed, or all elements are zero.</summary>
+    private static bool AreExact(in RowNorm.FloatSums sums, in GroupStatistics group, nint count)
+        => RowNorm.IsOrdinary(in group) && double.IsFinite(sums.Product) && (IsZero(in sums) || sums.Squares / count is >= 1e-30 and <= 1e30);
+
+    private static bool IsZero(in RowNorm.FloatSums sums) => sums.Sum == 0 && sums.Product == 0 && sums.Squares == 0;
+
+    /// <summary>E[g] and E[g · n], and whether they are good enough in float.</summary>
+    private static bool AreExact(in RowNorm.FloatSums weighted, double rstd, in ChannelLayout layout, out double mean, out double product)
+        => weighted.AreExactInFloat(rstd, layout.AsRows(), out mean, out product) || IsZero(in weighted);
+
+    private static bool IsGivenInFloat(double factor) => factor == 0 || Math.Abs(factor) is > 1e-30 and < 1e30;
+
+    private static void ColumnsInFloat<T>(ref BackwardStrip<T, float> strip) where T : unmanaged
+    {
+        ref readonly ChannelLayout layout = ref strip.Layout;
+        nint width = strip.Width, blocks = RowBlocks(layout.Rows, out strip.BlockRows), perBlock = SumsPerColumn * width, rowSums = layout.Axis == ParameterAxis.Row ? 2 * layout.Rows : 0;
+        strip.Stream = strip.Work->Stream;
+        strip.Lanes = LanesOf(in layout, strip.Columns, strip.Columns == layout.Columns, strip.Dx, Elements.Step, ref strip.Stream);
+        nint lanes = strip.Lanes.Count, scaleDoubles = GradientScale.Arrays * width / 2;
+        using var memory = new RentedDoubles(blocks * perBlock + rowSums + scaleDoubles + GradientScale.Arrays * lanes / 2 + width / 8 + 8);
+        fixed (double* first = memory.Span)
+        fixed (BackwardStrip<T, float>* state = &strip)
+        {
+            strip.Memory = (double*)(((nint)first + 63) & ~63);
+            strip.RowSums = strip.Memory + blocks * perBlock;
+            new Span<double>(strip.Memory, (int)(blocks * perBlock + rowSums)).Clear();
+            strip.Scale = new GradientScale((float*)(strip.RowSums + rowSums), width);
+            strip.LaneScale = new GradientScale((float*)(strip.RowSums + rowSums + scaleDoubles), lanes);
+            strip.Exact = (byte*)(strip.LaneScale.Weight + lanes);
+            bool isGivenInFloat = FillGradient(in strip);
+            strip.Reversed = strip.Columns * layout.Rows * sizeof(T) > ChannelLayout.CacheBytes;
+            if (layout.Axis == ParameterAxis.Row)
+                SumRowsInFloat(in strip);
+            else
+                Partition.Run(blocks, strip.Work->Threads, &SumColumnsInFloat<T>, state);
+            for (nint block = 1; block < blocks && layout.Axis != ParameterAxis.Row; block++)
+            {
+                for (nint j = 0; j < perBlock; j += Vector512<double>.Count)
+                    (Vector512.Load(strip.Memory + j) + Vector512.Load(strip.Memory + block * perBlock + j)).Store(strip.Memory + j);
+            }
+            nint exact = layout.Axis == ParameterAxis.Row ? SetRowMeansInFloat(in strip) : SetMeansInFloat(in strip);
+            for (nint row = 0; row < rowSums / 2 && exact == strip.Columns; row++)
+            {
+                strip.Biases[row] += strip.RowSums[2 * row];
+                strip.Weights[row] += strip.RowSums[2 * row + 1];
+            }
+            if (exact != strip.Columns)
+            {
+                byte* mixed = exact == 0 ? null : strip.Exact;
+                BackwardStrip<T, float> rest = strip;
+                rest.Exact = mixed;
+                if (!layout.Scaled)
+                    rest.Dx = null;
+                ColumnsInDouble(ref rest);
+            }
+            if (strip.Dx == null || (layout.Scaled && exact != strip.Columns))
+                return;
+            if (layout.Scaled || isGivenInFloat)
+            {
+                BeginWriting(ref strip);
+                Partition.Run((strip.RowCount + strip.ChunkRows - 1) / strip.ChunkRows, strip.Work->Threads, &WriteChunks<T>, state);
+            }
+            else
+                WriteGiven(in strip);
+        }
+    }
+
+    /// <summary>The gradient of the input where its statistics are given and some factors are at the ends of the range.</summary>
+    private static void WriteGiven<T>(ref readonly BackwardStrip<T, float> strip) where T : unmanaged
+    {
+        ref readonly ChannelLayout layout = ref strip.Layout;
+        for (nint row = 0; row < layout.Rows; row++)
+        {
+            for (nint j = 0; j < strip.Columns; j++)
+                WriteScaled(strip.Dy + row * layout.Columns + j, strip.Dx + row * layout.Columns + j, 1, strip.Work->WeightOf(strip.Parameter(0, j)), strip.Statistics[j / layout.GroupColumns].Rstd, default);
+        }
+    }
+
+    /// <summary>What of a column's scale is known before the sums. True if the statistics are given and the gradient of the input may be made in float.</summary>
+    private static bool FillGradient<T>(ref readonly BackwardStrip<T, float> strip) where T : unmanaged
+    {
+        ref readonly ChannelLayout layout = ref strip.Layout;
+        GradientScale scale = strip.Scale;
+        new Span<float>(scale.Hi, (int)(GradientScale.Arrays * strip.Width)).Clear();
+        bool isGivenInFloat = !layout.Scaled;
+        nint j = 0;
+        for (GroupStatistics* group = strip.Statistics; j < strip.Columns; group++)
+        {
+            float hi = (float)group->ScaledMean, lo = (float)(group->ScaledMean - hi + group->ScaledMeanLow), rstd = (float)group->ScaledRstd;
+            for (nint end = j + layout.GroupColumns; j < end; j++)
+                // The lower part of the mean, until the mean of the gradient takes its place.
+                (scale.Hi[j], scale.Mean[j], scale.Rstd[j]) = (hi, lo, rstd);
+        }
+        for (j = 0; j < strip.Columns && layout.Axis != ParameterAxis.Row; j++)
+        {
+            double weight = strip.Work->WeightOf(strip.Parameter(0, j)), factor = weight * strip.Statistics[j / layout.GroupColumns].ScaledRstd;
+            isGivenInFloat &= IsGivenInFloat(factor);
+            scale.Weight[j] = (float)(layout.Scaled ? weight : factor);
+        }
+        return isGivenInFloat;
+    }
+
+    /// <summary>From the sums the gradients of the parameters of columns in float, and what is taken off their gradients; the number of these columns.</summary>
+    private static nint SetMeansInFloat<T>(ref readonly BackwardStrip<T, float> strip) where T : unmanaged
+    {
+        ref readonly ChannelLayout layout = ref strip.Layout;
+        nint width = strip.Width, count = 0;
+        double* sums = strip.Memory;
+        GradientScale scale = strip.Scale;
+        for (nint first = 0; first < strip.Columns; first += layout.GroupColumns)
+        {
+            ref readonly GroupStatistics group = ref strip.Statistics[first / layout.GroupColumns];
+            double lo = group.ScaledMean - scale.Hi[first] + group.ScaledMeanLow;
+            RowNorm.FloatSums weighted = default;
+            bool exact = true;
+            for (nint j = first; j < first + layout.GroupColumns; j++)
+            {
+                var column = new RowNorm.FloatSums { Sum = sums[j], Product = sums[width + j] - lo * sums[j], Squares = sums[2 * width + j] };
+                exact &= AreExact(in column, in group, layout.Rows);
+                weighted.AddScaled(in column, scale.Weight[j]);
+                sums[width + j] = column.Product;
+            }
+            exact &= AreExact(in weighted, group.ScaledRstd, in layout, out double mean, out double product) || !layout.Scaled;
+            product *= group.ScaledRstd;
+            for (nint j = first; j < first + layout.GroupColumns; j++)
+            {
+                strip.Exact[j] = exact ? (byte)1 : (byte)0;
+                (scale.Mean[j], scale.Product[j]) = ((float)(mean - lo * product), (float)product);
+                if (!exact)
+                    continue;
+                nint parameter = layout.Axis == ParameterAxis.Column ? j : j / layout.GroupColumns;
+                strip.Weights[parameter] += sums[width + j] * group.ScaledRstd;
+                strip.Biases[parameter] += sums[j];
+            }
+            count += exact ? layout.GroupColumns : 0;
+        }
+        return count;
+    }
+
+    /// <summary>The same where the parameters belong to rows, and the products are of normalized values already.</summary>
+    private static nint SetRowMeansInFloat<T>(ref readonly BackwardStrip<T, float> strip) where T : unmanaged
+    {
+        nint width = strip.Width, count = 0;
+        double* sums = strip.Memory, mask = stackalloc double[Vector512<double>.Count];
+        GradientScale scale = strip.Scale;
+        Vector512<double> length = Vector512.Create((double)strip.Layout.Length), least = Vector512.Create(1e-30), largest = Vector512.Create(1e30);
+        for (nint j = 0; j < strip.Columns; j += Vector512<double>.Count)
+        {
+            Vector512<double> mean = strip.Layout.Centered ? Vector512.Load(sums + j) / length : default, product = Vector512.Load(sums + width + j) / length, squares = Vector512.Load(sums + 2 * width + j) / length;
+            Vector512<double> rstd = Widen(scale.Rstd + j), lo = Widen(scale.Mean + j);
+            // As AreExact.
+            Vector512<double> ordinary = Vector512.GreaterThan(rstd, Vector512.Create(Elements.LeastFloatRstd)) & Vector512.LessThan(rstd, Vector512.Create(Elements.LargestFloatRstd));
+            Vector512<double> inRange = Vector512.GreaterThanOrEqual(squares, least) & Vector512.LessThanOrEqual(squares, largest) & Vector512.GreaterThanOrEqual(squares - mean * mean - (product + product) * product, squares * 0.25);
+            Vector512<double> zero = Vector512.Equals(squares, default) & Vector512.Equals(Vector512.Load(sums + j), default) & Vector512.Equals(product, default);
+            (ordinary & (inRange | zero)).Store(mask);
+            product *= rstd;
+            Store(product, scale.Product + j);
+            Store(mean - lo * product, scale.Mean + j);
+            for (nint k = 0; k < Vector512<double>.Count && j + k < strip.Columns; k++)
+            {
+                byte exact = (byte)(BitConverter.DoubleToInt64Bits(mask[k]) & 1);
+                strip.Exact[j + k] = exact;
+                count += exact;
+            }
+        }
+        return count;
+
+        static Vector512<double> Widen(float* source) => Vector512.WidenLower(Vector256.Load(source).ToVector512Unsafe());
+
+        static void Store(Vector512<double> value, float* destination) => Vector256.Narrow(value.GetLower(), value.GetUpper()).Store(destination);
+    }
+
+    private static void SumColumnsInFloat<T>(void* state, nint start, nint end) where T : unmanaged
+    {
+        ref readonly BackwardStrip<T, float> strip = ref *(BackwardStrip<T, float>*)state;
+        nint width = strip.Width, columns = strip.Columns;
+        T* endOfX = strip.Work->X + strip.Layout.Count, endOfDy = strip.Work->Dy + strip.Layout.Count;
+        T* staged = stackalloc T[(int)(columns < Elements.Step ? 2 * TileRows * Elements.Step : 1)];
+        // The last vector reaches back; its lanes are added up at their own place and moved to their columns in the end.
+        for (nint block = start; block < end; block++)
+        {
+            double* sums = strip.Memory + block * SumsPerColumn * width;
+            nint last = Math.Min((block + 1) * strip.BlockRows, strip.Layout.Rows);
+            for (nint row = block * strip.BlockRows; row < last; row += TileRows)
+            {
+                nint rows = Math.Min(TileRows, last - row), dyStride = strip.Layout.Columns, xStride = dyStride;
+                T* dy = strip.Dy + row * dyStride, x = strip.X + row * xStride;
+                if (columns < Elements.Step)
+                {
+                    dy = ColumnMoments.Staged(dy, ref dyStride, rows, columns, endOfDy, staged);
+                    x = ColumnMoments.Staged(x, ref xStride, rows, columns, endOfX, staged + TileRows * Elements.Step);
+                }
+                for (nint slot = 0; slot < columns; slot += Elements.Step)
+                {
+                    nint at = ColumnMoments.StartOf(slot, columns);
+                    SumTile(dy + at, dyStride, x + at, xStride, rows, Vector512.Load(strip.Scale.Hi + at), sums + slot, width);
+                }
+            }
+            if (columns >= Elements.Step && columns < width)
+            {
+                nint tail = columns & ~(Elements.Step - 1), at = columns - Elements.Step;
+                for (nint k = 0; k < SumsPerColumn; k++)
+                    new Span<double>(sums + k * width + tail, Elements.Step).CopyTo(new Span<double>(sums + k * width + at, Elements.Step));
+            }
+        }
+    }
+
+    private static void SumTile<T>(T* dy, nint dyStride, T* x, nint xStride, nint rows, Vector512<float> hi, double* sums, nint width) where T : unmanaged
+    {
+        Vector512<float> s0 = default, s1 = default, s2 = default, s3 = default, p0 = default, p1 = default, p2 = default, p3 = default, q0 = default, q1 = default;
+        nint row = 0;
+        for (; row <= rows - 4; row += 4)
+        {
+            T* nextDy = dy + TileRows * dyStride, nextX = x + TileRows * xStride;
+            Streaming.Prefetch(in *nextDy, 0);
+            Streaming.Prefetch(in *nextX, 0);
+            Streaming.Prefetch(in *nextDy, dyStride);
+            Streaming.Prefetch(in *nextX, xStride);
+            Streaming.Prefetch(in *nextDy, 2 * dyStride);
+            Streaming.Prefetch(in *nextX, 2 * xStride);
+            Streaming.Prefetch(in *nextDy, 3 * dyStride);
+            Streaming.Prefetch(in *nextX, 3 * xStride);
+            Vector512<float> g0 = Elements.LoadFloats(dy, 0), g1 = Elements.LoadFloats(dy, dyStride), g2 = Elements.LoadFloats(dy, 2 * dyStride), g3 = Elements.LoadFloats(dy, 3 * dyStride);
+            s0 += g0;
+            s1 += g1;
+            s2 += g2;
+            s3 += g3;
+            p0 += g0 * (Elements.LoadFloats(x, 0) - hi);
+            p1 += g1 * (Elements.LoadFloats(x, xStride) - hi);
+            p2 += g2 * (Elements.LoadFloats(x, 2 * xStride) - hi);
+            p3 += g3 * (Elements.LoadFloats(x, 3 * xStride) - hi);
+            q0 += g0 * g0;
+            q1 += g1 * g1;
+            q0 += g2 * g2;
+            q1 += g3 * g3;
+            dy += 4 * dyStride;
+            x += 4 * xStride;
+        }
+        for (; row < rows; row++, dy += dyStride, x += xStride)
+        {
+            Vector512<float> g = Elements.LoadFloats(dy, 0);
+            s0 += g;
+            p0 += g * (Elements.LoadFloats(x, 0) - hi);
+            q0 += g * g;
+        }
+        ColumnMoments.AddTo(sums, (s0 + s1) + (s2 + s3));
+        ColumnMoments.AddTo(sums + width, (p0 + p1) + (p2 + p3));
+        ColumnMoments.AddTo(sums + 2 * width, q0 + q1);
+    }
+
+    /// <summary>With a weight a row: the sums of columns are of dy · weight and its product with the normalized value, and the row's are across the strip, without the weight.</summary>
+    private static void SumRowsInFloat<T>(ref readonly BackwardStrip<T, float> strip) where T : unmanaged
+    {
+        nint width = strip.Width, columns = strip.Columns, whole = columns & ~(Elements.Step - 1), stride = strip.Layout.Columns, rows = strip.Layout.Rows;
+        T* staged = stackalloc T[8 * Elements.Step];
+        using var memory = new RentedDoubles(SumsPerColumn * width / 2 + 8);
+        fixed (double* first = memory.Span)
+        {
+            float* sums = (float*)(((nint)first + 63) & ~63);
+            for (nint tile = 0; tile < rows; tile += TileRows)
+            {
+                new Span<float>(sums, (int)(SumsPerColumn * width)).Clear();
+                nint end = Math.Min(tile + TileRows, rows);
+                for (nint row = tile; row < end; row += 4)
+                {
+                    int count = (int)Math.Min(4, end - row);
+                    T* dy = strip.Dy + row * stride, x = strip.X + row * stride;
+                    SumFour(in strip, row, count, dy, x, stride, 0, whole, sums);
+                    if (whole == columns)
+                        continue;
+                    // Zeros behind the last columns, which add nothing to the sums of the rows.
+                    new Span<T>(staged, 8 * Elements.Step).Clear();
+                    for (nint r = 0; r < count; r++)
+                    {
+                        new Span<T>(dy + r * stride + whole, (int)(columns - whole)).CopyTo(new Span<T>(staged + r * Elements.Step, Elements.Step));
+                        new Span<T>(x + r * stride + whole, (int)(columns - whole)).CopyTo(new Span<T>(staged + (4 + r) * Elements.Step, Elements.Step));
+                    }
+                    SumFour(in strip, row, count, staged, staged + 4 * Elements.Step, Elements.Step, whole, width, sums);
+                }
+                for (nint j = 0; j < SumsPerColumn * width; j += Elements.Step)
+                    ColumnMoments.AddTo(strip.Memory + j, Vector512.Load(sums + j));
+            }
+        }
+    }
+
+    /// <summary>Up to four rows of the columns from one to another; the pointers are to the first of these columns.</summary>
+    private static void SumFour<T>(ref readonly BackwardStrip<T, float> strip, nint row, int count, T* dy, T* x, nint stride, nint start, nint end, float* sums) where T : unmanaged
+    {
+        nint width = strip.Width, r1 = count > 1 ? stride : 0, r2 = count > 2 ? 2 * stride : r1, r3 = count > 3 ? 3 * stride : r2;
+        float* hi = strip.Scale.Hi, lo = strip.Scale.Mean, rstd = strip.Scale.Rstd;
+        // A row that is not there is another one again, with a weight of zero.
+        Vector512<float> w0 = Weight(in strip, row, 0, count), w1 = Weight(in strip, row, 1, count), w2 = Weight(in strip, row, 2, count), w3 = Weight(in strip, row, 3, count);
+        Vector512<float> s0 = default, s1 = default, s2 = default, s3 = default, p0 = default, p1 = default, p2 = default, p3 = default;
+        for (nint j = start; j < end; j += Elements.Step, dy += Elements.Step, x += Elements.Step)
+        {
+            Streaming.Prefetch(in *dy, 4 * stride);
+            Streaming.Prefetch(in *x, 4 * stride);
+            Streaming.Prefetch(in *dy, 5 * stride);
+            Streaming.Prefetch(in *x, 5 * stride);
+            Streaming.Prefetch(in *dy, 6 * stride);
+            Streaming.Prefetch(in *x, 6 * stride);
+            Streaming.Prefetch(in *dy, 7 * stride);
+            Streaming.Prefetch(in *x, 7 * stride);
+            Vector512<float> his = Vector512.Load(hi + j), los = Vector512.Load(lo + j), rstds = Vector512.Load(rstd + j);
+            Vector512<float> g0 = Elements.LoadFloats(dy, 0), g1 = Elements.LoadFloats(dy, r1), g2 = Elements.LoadFloats(dy, r2), g3 = Elements.LoadFloats(dy, r3);
+            Vector512<float> t0 = g0 * ((Elements.LoadFloats(x, 0) - his - los) * rstds), t1 = g1 * ((Elements.LoadFloats(x, r1) - his - los) * rstds);
+            Vector512<float> t2 = g2 * ((Elements.LoadFloats(x, r2) - his - los) * rstds), t3 = g3 * ((Elements.LoadFloats(x, r3) - his - los) * rstds);
+            s0 += g0;
+            s1 += g1;
+            s2 += g2;
+            s3 += g3;
+            p0 += t0;
+            p1 += t1;
+            p2 += t2;
+            p3 += t3;
+            (g0, g1, g2, g3) = (g0 * w0, g1 * w1, g2 * w2, g3 * w3);
+            (Vector512.Load(sums + j) + ((g0 + g1) + (g2 + g3))).Store(sums + j);
+            (Vector512.Load(sums + width + j) + ((t0 * w0 + t1 * w1) + (t2 * w2 + t3 * w3))).Store(sums + width + j);
+            (Vector512.Load(sums + 2 * width + j) + ((g0 * g0 + g1 * g1) + (g2 * g2 + g3 * g3))).Store(sums + 2 * width + j);
+        }
+        double* rows = strip.RowSums + 2 * row;
+        AddRow(rows, 0, count, s0, p0);
+        AddRow(rows, 1, count, s1, p1);
+        AddRow(rows, 2, count, s2, p2);
+        AddRow(rows, 3, count, s3, p3);
+
+        static Vector512<float> Weight(ref readonly BackwardStrip<T, float> strip, nint row, int i, int count) => Vector512.Create(i < count ? (float)strip.Work->WeightOf(row + i) : 0);
+
+        static void AddRow(double* rows, int i, int count, Vector512<float> sum, Vector512<float> product)
+        {
+            if (i >= count)
+                return;
+            rows[2 * i] += Moments.Fold(sum);
+            rows[2 * i + 1] += Moments.Fold(product);
+        }
+    }
+
+    /// <summary>Makes ready for the gradient of the input, all columns in float.</summary>
+    private static void BeginWriting<T>(ref BackwardStrip<T, float> strip) where T : unmanaged
+    {
+        ref readonly ChannelLayout layout = ref strip.Layout;
+        FillLanes(in strip);
+        strip.RowStride = layout.Columns;
+        strip.RowCount = layout.Rows;
+        if (strip.Lanes.Joined)
+        {
+            nint first = strip.Stream.Wanted ? Streaming.Head(ref *strip.Dx, layout.Columns * layout.Rows) : 0;
+            strip.RowStride = strip.Lanes.Length;
+            strip.RowCount = (layout.Rows * layout.Columns - first) / strip.RowStride;
+            WriteScalars(in strip, 0, first);
+            WriteScalars(in strip, first + strip.RowCount * strip.RowStride, layout.Rows * layout.Columns);
+            strip.Dy += first;
+            strip.X += first;
+            strip.Dx += first;
+        }
+        strip.ChunkRows = Math.Max(4, ChunkLength / strip.Lanes.Length & ~3);
+        strip.Stream = strip.Stream.WithAhead(strip.Reversed ? -strip.ChunkRows * strip.RowStride : strip.Columns);
+    }
+
+    private static void FillLanes<T>(ref readonly BackwardStrip<T, float> strip) where T : unmanaged
+    {
+        Expand(strip.Scale.Hi, strip.LaneScale.Hi, in strip.Lanes);
+        Expand(strip.Scale.Product, strip.LaneScale.Product, in strip.Lanes);
+        Expand(strip.Scale.Mean, strip.LaneScale.Mean, in strip.Lanes);
+        Expand(strip.Scale.Rstd, strip.LaneScale.Rstd, in strip.Lanes);
+        Expand(strip.Scale.Weight, strip.LaneScale.Weight, in strip.Lanes);
+    }
+
+    /// <summary>From one value a column to one a lane.</summary>
+    private static void Expand<TCompute>(TCompute* columns, TCompute* lanes, in Lanes order) where TCompute : unmanaged
+    {
+        for (nint vector = 0; vector < order.Count; vector += Vector512<TCompute>.Count)
+        {
+            nint column = order.ColumnOf(vector);
+            if (column + Vector512<TCompute>.Count <= order.Columns)
+            {
+                Vector512.Load(columns + column).Store(lanes + vector);
+                continue;
+            }
+            for (nint lane = vector; lane < vector + Vector512<TCompute>.Count; lane++)
+                lanes[lane] = columns[order.ColumnOf(lane)];
+        }
+    }
+
+    private static void WriteScalars<T>(ref readonly BackwardStrip<T, float> strip, nint start, nint end) where T : unmanaged
+    {
+        for (nint i = start; i < end; i++)
+            WriteScalar(strip.Dy + i, strip.X + i, strip.Dx + i, i % strip.Columns, in strip.Scale, strip.Scale.Weight[i % strip.Columns], strip.Layout.Scaled);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void WriteScalar<T>(T* dy, T* x, T* dx, nint column, in GradientScale scale, float weight, bool scaled) where T : unmanaged
+    {
+        float g = (float)Elements.ToDouble(*dy) * weight;
+        *dx = Elements.FromDouble<T>(scaled ? (g - scale.Mean[column] - ((float)Elements.ToDouble(*x) - scale.Hi[column]) * scale.Product[column]) * scale.Rstd[column] : g);
+    }
+
+    private static void WriteChunks<T>(void* state, nint start, nint end) where T : unmanaged
+    {
+        ref readonly BackwardStrip<T, float> strip = ref *(BackwardStrip<T, float>*)state;
+        nint chunks = (strip.RowCount + strip.ChunkRows - 1) / strip.ChunkRows;
+        for (nint i = start; i < end; i++)
+        {
+            nint row = (strip.Reversed ? chunks - 1 - i : i) * strip.ChunkRows, rows = Math.Min(strip.ChunkRows, strip.RowCount - row);
+            WriteRows(in strip, row, rows);
+        }
+        if (strip.Stream.Wanted)
+            Streaming.Fence();
+    }
+
+    private static void WriteRows<T>(ref readonly BackwardStrip<T, float> strip, nint first, nint rows) where T : unmanaged
+    {
+        if (!strip.Layout.Scaled)
+            WriteRows<T, OfColumn, GivenGradient>(in strip, first, rows);
+        else if (strip.Layout.Axis == ParameterAxis.Row)
+            WriteRows<T, OfRow, FullGradient>(in strip, first, rows);
+        else
+            WriteRows<T, OfColumn, FullGradient>(in strip, first, rows);
+    }
+
+    private static void WriteRows<T, TAxis, TGradient>(ref readonly BackwardStrip<T, float> strip, nint first, nint rows)
+        where T : unmanaged
+        where TAxis : struct, IAxis
+        where TGradient : struct, IGradient
+    {
+        nint stride = strip.RowStride, length = strip.Lanes.Length, head = strip.Lanes.Head, last = strip.Lanes.Count - Elements.Step;
+        bool hasTail = strip.Lanes.HasTail;
+        T* dy = strip.Dy + first * stride, x = strip.X + first * stride, dx = strip.Dx + first * stride;
+        GradientScale scale = strip.LaneScale;
+        Streaming stream = strip.Stream;
+        if (length < Elements.Step)
+        {
+            for (nint row = 0; row < rows; row++)
+            {
+                for (nint j = 0; j < length; j++)
+                    WriteScalar(dy + row * stride + j, x + row * stride + j, dx + row * stride + j, j, in strip.Scale, TAxis.IsRow ? (float)strip.Work->WeightOf(first + row) : strip.Scale.Weight[j], strip.Layout.Scaled);
+            }
+            return;
+        }
+        for (nint row = 0; row < rows; row += 4, dy += 4 * stride, x += 4 * stride, dx += 4 * stride)
+        {
+            // Rows that are not there are the last one again.
+            nint left = rows - row - 1, r1 = Math.Min(1, left) * stride, r2 = Math.Min(2, left) * stride, r3 = Math.Min(3, left) * stride;
+            Vector512<float> w0 = default, w1 = default, w2 = default, w3 = default;
+            if (TAxis.IsRow)
+            {
+                nint r = first + row;
+                (w0, w1) = (Vector512.Create((float)strip.Work->WeightOf(r)), Vector512.Create((float)strip.Work->WeightOf(r + Math.Min(1, left))));
+                (w2, w3) = (Vector512.Create((float)strip.Work->WeightOf(r + Math.Min(2, left))), Vector512.Create((float)strip.Work->WeightOf(r + Math.Min(3, left))));
+            }
+            Vector512<float> last0 = default, last1 = default, last2 = default, last3 = default;
+            nint tail = length - Elements.Step, lane = 0;
+            if (hasTail)
+            {
+                last0 = Of(dy + tail, x + tail, last, in scale, w0);
+                last1 = Of(dy + tail + r1, x + tail + r1, last, in scale, w1);
+                last2 = Of(dy + tail + r2, x + tail + r2, last, in scale, w2);
+                last3 = Of(dy + tail + r3, x + tail + r3, last, in scale, w3);
+            }
+            if (head > 0)
+            {
+                Elements.StoreFloats(Of(dy, x, 0, in scale, w0), dx, 0);
+                Elements.StoreFloats(Of(dy + r1, x + r1, 0, in scale, w1), dx, r1);
+                Elements.StoreFloats(Of(dy + r2, x + r2, 0, in scale, w2), dx, r2);
+                Elements.StoreFloats(Of(dy + r3, x + r3, 0, in scale, w3), dx, r3);
+                lane = Elements.Step;
+            }
+            for (nint i = head; i <= tail; i += Elements.Step, lane += Elements.Step)
+            {
+                T* gradient = dy + i, input = x + i, result = dx + i;
+                Streaming.Prefetch(in *gradient, stream.Ahead);
+                Streaming.Prefetch(in *gradient, stream.Ahead + r1);
+                Streaming.Prefetch(in *gradient, stream.Ahead + r2);
+                Streaming.Prefetch(in *gradient, stream.Ahead + r3);
+                if (TGradient.IsFull)
+                {
+                    Streaming.Prefetch(in *input, stream.Ahead);
+                    Streaming.Prefetch(in *input, stream.Ahead + r1);
+                    Streaming.Prefetch(in *input, stream.Ahead + r2);
+                    Streaming.Prefetch(in *input, stream.Ahead + r3);
+                }
+                Vector512<float> d0 = Of(gradient, input, lane, in scale, w0), d1 = Of(gradient + r1, input + r1, lane, in scale, w1);
+                Vector512<float> d2 = Of(gradient + r2, input + r2, lane, in scale, w2), d3 = Of(gradient + r3, input + r3, lane, in scale, w3);
+                stream.StoreFloats(d0, result, 0);
+                stream.StoreFloats(d1, result, r1);
+                stream.StoreFloats(d2, result, r2);
+                stream.StoreFloats(d3, result, r3);
+            }
+            if (hasTail)
+            {
+                Elements.StoreFloats(last0, dx, tail);
+                Elements.StoreFloats(last1, dx, tail + r1);
+                Elements.StoreFloats(last2, dx, tail + r2);
+                Elements.StoreFloats(last3, dx, tail + r3);
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static Vector512<float> Of(T* dy, T* x, nint lane, in GradientScale scale, Vector512<float> weight)
+        {
+            Vector512<float> g = Elements.LoadFloats(dy, 0) * (TAxis.IsRow ? weight : Vector512.Load(scale.Weight + lane));
+            return TGradient.IsFull
+                ? (g - Vector512.Load(scale.Mean + lane) - (Elements.LoadFloats(x, 0) - Vector512.Load(scale.Hi + lane)) * Vector512.Load(scale.Product + lane)) * Vector512.Load(scale.Rstd + lane)
+                : g;
+        }
+    }
+
+    /// <summary>Whether the statistics move with the input; else its gradient is dy times one factor.</summary>
+    private interface IGradient
+    {
+        static abstract bool IsFull { get; }
+    }
+
+    private readonly struct FullGradient : IGradient
+    {
+        public static bool IsFull => true;
+    }
+
+    private readonly struct GivenGradient : IGradient
+    {
+        public static bool IsFull => false;
+    }
+}

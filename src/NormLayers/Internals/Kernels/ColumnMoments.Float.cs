@@ -1,0 +1,185 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace NormLayers.Internals.Kernels;
+
+/// <summary>The same moments of elements that are computed in float and whose squares stay well inside its range: one pass of float arithmetic.</summary>
+/// <remarks>
+/// <para>
+/// As in Moments.Float.cs: with d = x - c, where c is the mean of eight elements of the column, spread evenly, S the sum of d and Q that of
+/// d², the mean is c + S/n and the squared deviations are Q - S²/n, both in double. A column of which S²/n is more than four
+/// times that difference, or whose squares left float's range, is summed in double.
+/// </para>
+/// <para>
+/// Order: row i of a tile of 16 goes to sum i mod 4 of four in float, which are widened, added by pairs and added in double, tile by tile.
+/// </para>
+/// <para>
+/// Vectors: the last one of a row reaches back over columns of the one before it, whose sums come out twice, the same; fewer than 16
+/// columns are read with what lies behind them.
+/// </para>
+/// </remarks>
+internal static unsafe partial class ColumnMoments
+{
+    /// <summary>Fewer rows are summed in double.</summary>
+    internal const nint LeastFloatRows = 64;
+
+    /// <summary>Rows that are added in float.</summary>
+    internal const nint FloatTileRows = 16;
+
+    /// <summary>As <see cref="Of"/>.</summary>
+    internal static void OfFloats<T>(T* x, nint stride, nint rows, nint columns, T* end, bool centered, double* work) where T : unmanaged
+    {
+        nint width = Width(columns);
+        double* sums = work + 3 * width, squares = sums + width;
+        float* centers = (float*)(squares + width);
+        new Span<double>(sums, (int)(2 * width)).Clear();
+        new Span<float>(centers, (int)width).Clear();
+        if (centered)
+            SetCenters(x, stride, rows, columns, centers);
+        T* staged = stackalloc T[(int)(columns < Elements.Step ? FloatTileRows * Elements.Step : 1)];
+        for (nint row = 0; row < rows; row += FloatTileRows)
+        {
+            nint count = Math.Min(FloatTileRows, rows - row), at = stride;
+            T* tile = columns < Elements.Step ? Staged(x + row * stride, ref at, count, columns, end, staged) : x + row * stride;
+            for (nint slot = 0; slot < columns; slot += Elements.Step)
+                AddTile(tile + StartOf(slot, columns), at, count, Vector512.Load(centers + slot), sums + slot, squares + slot);
+        }
+        double* mask = stackalloc double[Elements.Step];
+        for (nint slot = 0; slot < columns; slot += Elements.Step)
+        {
+            nint start = StartOf(slot, columns);
+            bool exact = Finish(sums + slot, squares + slot, centers + slot, rows, centered, work + start, width, mask)
+                & Finish(sums + slot + 8, squares + slot + 8, centers + slot + 8, rows, centered, work + start + 8, width, mask + 8);
+            if (!exact)
+                Redo(x + start, stride, rows, Math.Min(columns, Elements.Step), end, centered, mask, work + start, width);
+        }
+    }
+
+    /// <summary>The first column of a vector of them.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static nint StartOf(nint slot, nint columns) => columns < Elements.Step ? 0 : Math.Min(slot, columns - Elements.Step);
+
+    /// <summary>Rows of fewer than 16 columns where whole vectors can be loaded from each: in their place, or copied.</summary>
+    internal static T* Staged<T>(T* x, ref nint stride, nint rows, nint columns, T* end, T* memory) where T : unmanaged
+    {
+        if (x + (rows - 1) * stride + Elements.Step <= end)
+            return x;
+        new Span<T>(memory, (int)(rows * Elements.Step)).Clear();
+        for (nint row = 0; row < rows; row++)
+            new Span<T>(x + row * stride, (int)columns).CopyTo(new Span<T>(memory + row * Elements.Step, (int)columns));
+        stride = Elements.Step;
+        return memory;
+    }
+
+    private static void SetCenters<T>(T* x, nint stride, nint rows, nint columns, float* centers) where T : unmanaged
+    {
+        nint step = (rows >> 3) * stride;
+        if (columns < Elements.Step)
+        {
+            for (nint j = 0; j < columns; j++)
+            {
+                float a = At(x + j) + At(x + j + step), b = At(x + j + 2 * step) + At(x + j + 3 * step), c = At(x + j + 4 * step) + At(x + j + 5 * step), d = At(x + j + 6 * step) + At(x + j + 7 * step);
+                centers[j] = ((a + b) + (c + d)) * 0.125f;
+            }
+            return;
+        }
+        for (nint slot = 0; slot < columns; slot += Elements.Step)
+        {
+            T* first = x + StartOf(slot, columns);
+            Vector512<float> a = Elements.LoadFloats(first, 0) + Elements.LoadFloats(first, step), b = Elements.LoadFloats(first, 2 * step) + Elements.LoadFloats(first, 3 * step);
+            Vector512<float> c = Elements.LoadFloats(first, 4 * step) + Elements.LoadFloats(first, 5 * step), d = Elements.LoadFloats(first, 6 * step) + Elements.LoadFloats(first, 7 * step);
+            (((a + b) + (c + d)) * 0.125f).Store(centers + slot);
+        }
+
+        static float At(T* element) => (float)Elements.ToDouble(*element);
+    }
+
+    private static void AddTile<T>(T* x, nint stride, nint rows, Vector512<float> center, double* sums, double* squares) where T : unmanaged
+    {
+        Vector512<float> s0 = default, s1 = default, s2 = default, s3 = default, q0 = default, q1 = default, q2 = default, q3 = default;
+        nint row = 0;
+        for (; row <= rows - 4; row += 4)
+        {
+            T* next = x + FloatTileRows * stride;
+            Streaming.Prefetch(in *next, 0);
+            Streaming.Prefetch(in *next, stride);
+            Streaming.Prefetch(in *next, 2 * stride);
+            Streaming.Prefetch(in *next, 3 * stride);
+            Vector512<float> d0 = Elements.LoadFloats(x, 0) - center, d1 = Elements.LoadFloats(x, stride) - center, d2 = Elements.LoadFloats(x, 2 * stride) - center, d3 = Elements.LoadFloats(x, 3 * stride) - center;
+            s0 += d0;
+            s1 += d1;
+            s2 += d2;
+            s3 += d3;
+            q0 += d0 * d0;
+            q1 += d1 * d1;
+            q2 += d2 * d2;
+            q3 += d3 * d3;
+            x += 4 * stride;
+        }
+        for (; row < rows; row++)
+        {
+            Vector512<float> d = Elements.LoadFloats(x, 0) - center;
+            s0 += d;
+            q0 += d * d;
+            x += stride;
+        }
+        AddTo(sums, s0, s1, s2, s3);
+        AddTo(squares, q0, q1, q2, q3);
+    }
+
+    /// <summary>Adds four times 16 floats to doubles, as doubles: of few rows the rounding of their sums would show.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddTo(double* sums, Vector512<float> a, Vector512<float> b, Vector512<float> c, Vector512<float> d)
+    {
+        (Vector512<double> a0, Vector512<double> a1) = Vector512.Widen(a);
+        (Vector512<double> b0, Vector512<double> b1) = Vector512.Widen(b);
+        (Vector512<double> c0, Vector512<double> c1) = Vector512.Widen(c);
+        (Vector512<double> d0, Vector512<double> d1) = Vector512.Widen(d);
+        (Vector512.Load(sums) + ((a0 + b0) + (c0 + d0))).Store(sums);
+        (Vector512.Load(sums + 8) + ((a1 + b1) + (c1 + d1))).Store(sums + 8);
+    }
+
+    /// <summary>Adds 16 floats to as many doubles.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void AddTo(double* sums, Vector512<float> terms)
+    {
+        (Vector512<double> lower, Vector512<double> upper) = Vector512.Widen(terms);
+        (Vector512.Load(sums) + lower).Store(sums);
+        (Vector512.Load(sums + 8) + upper).Store(sums + 8);
+    }
+
+    /// <summary>From sums about centers to mean, its low part and squares about the mean of eight columns; the mask is zero, and the result false, where one of them has to be summed in double.</summary>
+    private static bool Finish(double* sums, double* squares, float* centers, nint rows, bool centered, double* moments, nint width, double* mask)
+    {
+        Vector512<double> count = Vector512.Create((double)rows), sum = Vector512.Load(sums), square = Vector512.Load(squares), mean = default, bad = default;
+        if (centered)
+        {
+            Vector512<double> shift = sum / count, between = sum * shift;
+            mean = Vector512.WidenLower(Vector256.Load(centers).ToVector512Unsafe()) + shift;
+            square -= between;
+            bad = Vector512.GreaterThan(between, square * 4);
+        }
+        mean.Store(moments);
+        Vector512<double>.Zero.Store(moments + width);
+        square.Store(moments + 2 * width);
+        Vector512<double> variance = square / count, magnitude = Vector512.Abs(mean);
+        // As Moments.AreExactInFloat.
+        Vector512<double> exact = (Vector512.GreaterThanOrEqual(variance, Vector512.Create(Moments.LeastFloatVariance)) & Vector512.LessThanOrEqual(variance, Vector512.Create(Moments.LargestFloatVariance)))
+            | (Vector512.Equals(variance, default) & Vector512.GreaterThan(magnitude, Vector512.Create(1e-14)) & Vector512.LessThan(magnitude, Vector512.Create((double)float.MaxValue)));
+        exact = Vector512.AndNot(exact, bad);
+        exact.Store(mask);
+        return Vector512.EqualsAll(exact.AsInt64(), Vector512<long>.AllBitsSet);
+    }
+
+    /// <summary>Sums up to 16 columns in double, and takes over those that float was not good enough for.</summary>
+    private static void Redo<T>(T* x, nint stride, nint rows, nint columns, T* end, bool centered, double* exact, double* moments, nint width) where T : unmanaged
+    {
+        double* again = stackalloc double[WorkPerColumn * Elements.Step];
+        Of(x, stride, rows, columns, end, centered, again);
+        for (nint j = 0; j < columns; j++)
+        {
+            if (BitConverter.DoubleToInt64Bits(exact[j]) == 0)
+                (moments[j], moments[width + j], moments[2 * width + j]) = (again[j], again[Elements.Step + j], again[2 * Elements.Step + j]);
+        }
+    }
+}
