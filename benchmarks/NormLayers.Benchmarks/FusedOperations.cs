@@ -86,9 +86,9 @@ internal sealed class AdaptiveOperation<T> : LayerOperation<T>
         RandomValues.Fill(shift, 8, 0, 1);
     }
 
-    /// <summary>The weight is 1 + scale, rounded.</summary>
+    /// <summary>The weight is 1 + scale, rounded to float.</summary>
     protected override ParameterValues Parameters
-        => new([.. ParameterValues.Doubles(scale).Select(value => Element.ToDouble(Element.From<T>((float)(1 + value))))], ParameterValues.Doubles(shift), ParameterValues.Doubles(gradScale), ParameterValues.Doubles(gradShift), Precision.Of<T>());
+        => new([.. ParameterValues.Doubles(scale).Select(value => (double)(float)(1 + value))], ParameterValues.Doubles(shift), ParameterValues.Doubles(gradScale), ParameterValues.Doubles(gradShift), Precision.Of<T>());
 
     protected override void Forward(OperandSet<T> set, int repeats)
     {
