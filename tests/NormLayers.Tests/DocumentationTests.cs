@@ -42,6 +42,16 @@ public sealed partial class DocumentationTests
     }
 
     [Fact]
+    public void FusedForms_RowsOfTheDocs_GiveTheirNumbers()
+    {
+        (Tensor<double> sum, Tensor<double> y) = Functional.AddLayerNorm(Tensor.Create([1.0, 2], [1, 2]), Tensor.Create([0.0, 1], [1, 2]), [2], eps: 0);
+        AssertRounded([1, 3], sum);
+        AssertRounded([-1, 1], y);
+        AssertRounded([0, 3], Functional.AdaptiveLayerNorm(sum, [2], Tensor.Create([0.0, 1], [1, 2]), Tensor.Create([1.0, 1], [1, 2]), eps: 0));
+        AssertRounded([-0.2689, 0.7311], Functional.GroupNormSiLU(sum.Reshape([1, 1, 2]), 1, eps: 0));
+    }
+
+    [Fact]
     public void BatchNorm_ChannelOfTheDocs_GivesItsNumbers()
     {
         var norm = new BatchNorm1d<double>(1, eps: 0);

@@ -27,7 +27,7 @@ public sealed class BitsTests
             yield return ($"{type} {name}", StoredBits.Hash(result));
     }
 
-    /// <summary>What is no <see cref="NormCase"/>: outputs and gradients of CrossMapLRN2d, ONNX's window, Normalize, and running statistics.</summary>
+    /// <summary>What is no <see cref="NormCase"/>: outputs and gradients of CrossMapLRN2d, ONNX's window, Normalize, running statistics, and the channels geometry.</summary>
     private static IEnumerable<(string Name, T[] Result)> OtherResults<T>() where T : unmanaged
     {
         nint[] shape = [3, 7, 5, 61];
@@ -45,6 +45,21 @@ public sealed class BitsTests
             layer.Eval();
             yield return ($"{text} eval", Tensors.ToArray(layer.Forward(input, out pass)));
             yield return ($"{text} eval backward", Tensors.ToArray(layer.Backward(gradOutput, pass)));
+        }
+        Tensor<T> channelsLast = Tensors.WithStrides(input, [2135, 1, 427, 7]), channelsLastGradient = Tensors.WithStrides(gradOutput, [2135, 1, 427, 7]);
+        foreach ((NormLayer<T> layer, bool last) in new (NormLayer<T>, bool)[]
+        {
+            (new BatchNorm2d<T>(7), false), (new BatchNorm2d<T>(7), true), (new GroupNorm<T>(7, 7), true), (new GroupNorm<T>(1, 7), true), (new LayerNorm<T>(7, axis: 1), false), (new RMSNorm<T>(7, axis: 1), true),
+        })
+        {
+            for (int mode = 0; mode < (layer is BatchNorm<T> ? 2 : 1); mode++)
+            {
+                string name = $"{layer}{(last ? " channels last" : "")}{(mode == 1 ? " eval" : "")}";
+                if (mode == 1)
+                    layer.Eval();
+                yield return (name, Tensors.ToArray(layer.Forward(last ? channelsLast : input, out ForwardPass<T> pass)));
+                yield return ($"{name} backward", [.. Tensors.ToArray(layer.Backward(last ? channelsLastGradient : gradOutput, pass)), .. layer.Parameters.SelectMany(parameter => Tensors.ToArray(parameter.Grad))]);
+            }
         }
         foreach (double p in new[] { 2, 1, 0, 3, 0.5, double.PositiveInfinity, double.NegativeInfinity })
         {
