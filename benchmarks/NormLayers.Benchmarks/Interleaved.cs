@@ -11,7 +11,7 @@ internal sealed class Interleaved
 {
     // Rest: the compiler waits a tenth of a second before it compiles anew what is called often, and longer on a busy machine.
     private const double LeastSample = 20e-6, ShortestCall = 10e-9, LeastWarmUp = 0.03, Rest = 0.4, LongestWarmUp = 3;
-    private const int LeastCalls = 40, LeastSamples = 5;
+    private const int LeastCalls = 40, LeastSamples = 5, WarmCalls = 4;
 
     private readonly Contender[] contenders;
     private readonly int sets;
@@ -55,8 +55,9 @@ internal sealed class Interleaved
     {
         if (sets == 1)
         {
-            // Brings the buffers back to where its own calls leave them: non-temporal stores put them out of the cache.
-            contenders[contender](0, 1);
+            // Brings the buffers back to where its own calls, one after the other as in a peer's process, leave them: non-temporal
+            // stores put them out of the cache, and some last-level caches take in only what has been asked for more than once.
+            contenders[contender](0, WarmCalls);
         }
         int set = call++ % sets;
         long start = Stopwatch.GetTimestamp();
