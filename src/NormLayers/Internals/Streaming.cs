@@ -8,7 +8,7 @@ namespace NormLayers.Internals;
 internal readonly unsafe struct Streaming
 {
     /// <summary>From here on a result is streamed: measured, see docs/performance.md.</summary>
-    private const nint LeastBytes = 8 << 20;
+    private static readonly nint LeastBytes = HasVictimCache() ? 2 << 20 : 8 << 20;
 
     /// <summary>How far ahead of the sums: two pages.</summary>
     private const int AheadBytes = 8192;
@@ -116,6 +116,22 @@ internal readonly unsafe struct Streaming
         Prefetch(in *source, ahead + 32);
         if (sizeof(T) == 4)
             Prefetch(in *source, ahead + 48);
+    }
+
+    /// <summary>Whether this is an Intel processor whose last-level cache holds what the second level gave up: it is hardly faster than memory, and the second level is large.</summary>
+    private static bool HasVictimCache()
+    {
+        // CPUID leaf 4 tells one cache after the other: its type (0: no more) and level, and whether it includes the lower ones.
+        if (!X86Base.IsSupported || X86Base.CpuId(0, 0) is not (>= 4, 0x756E6547, 0x6C65746E, 0x49656E69))
+            return false;
+        for (int cache = 0; ; cache++)
+        {
+            (int kind, _, _, int properties) = X86Base.CpuId(4, cache);
+            if ((kind & 31) == 0)
+                return false;
+            if ((kind >> 5 & 7) == 3)
+                return (properties & 2) == 0;
+        }
     }
 
     /// <summary>Makes streamed stores visible before whatever is stored next.</summary>
