@@ -52,7 +52,7 @@ internal static unsafe partial class ChannelNorm
         joined = (joined + alignment - 1) / alignment * alignment;
         if (whole && layout.Axis != ParameterAxis.Row && joined * columns <= MostPeriod && layout.Rows >= joined)
         {
-            nint shift = stream.Wanted ? Streaming.Head(ref *result, columns) : 0;
+            nint shift = stream.Wanted ? Streaming.Head(ref *result, joined * columns) : 0;
             return new Lanes(columns, joined, true, shift % columns, 0, step);
         }
         if (layout.Columns % step != 0 || columns < step)
