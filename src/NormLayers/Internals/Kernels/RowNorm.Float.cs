@@ -25,6 +25,9 @@ internal static unsafe partial class RowNorm
     /// <summary>The longest group whose sums are taken one group ahead.</summary>
     private const nint MostAheadLength = 8192;
 
+    /// <summary>From here on even groups that begin off a line are streamed.</summary>
+    private const nint LeastPartedLength = 512;
+
     /// <summary>Up to here lo · rstd does not show.</summary>
     private const double LeastLow = 1.0 / (1 << 26);
 

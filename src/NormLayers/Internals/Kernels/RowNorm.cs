@@ -94,7 +94,9 @@ internal static unsafe partial class RowNorm
         fixed (GroupStatistics* ps = statistics)
         {
             var work = new ForwardWork<T, TParameter> { X = px, Y = py, Weight = pw, Bias = pb, Statistics = ps, Layout = layout, Eps = eps, GroupThreads = 1, Residual = pr, Sum = pSum, Activated = activated };
-            work.Stream = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: px == py || pr == py);
+            // Short groups that do not begin with a line leave too many lines half streamed.
+            bool parted = layout.Length % 16 != 0 && layout.Length < LeastPartedLength;
+            work.Stream = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: px == py || pr == py || parted);
             work.StreamSum = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: px == pSum || pr == pSum).Wanted;
             delegate*<void*, nint, nint, void> body = pr == null ? &ForwardGroups<T, TParameter> : &ForwardSums<T, TParameter>;
             if (layout.Groups >= threads)
