@@ -61,6 +61,29 @@ public sealed class GroupNormSiLUTests
         }
     }
 
+    /// <summary>Deviations whose reciprocal is beyond float's range: in short groups as in long ones what SiLU is applied to is made in double.</summary>
+    [Fact]
+    public void GroupNormSiLUBackward_AtTheEndsOfTheRange_IsThatOfDoubles()
+    {
+        foreach (int positions in new[] { 10, 30, 100 })
+        {
+            foreach (double scale in new[] { 1e-41, 1e-30, 1e30 })
+            {
+                var generator = new Generator(10);
+                nint[] shape = [2, 1, positions];
+                float[] x = generator.Values<float>(2 * positions, scale), dy = generator.Values<float>(2 * positions), w = [1.5f], b = [0.5f], dx = new float[x.Length], dw = new float[1], db = new float[1];
+                double[] wideX = [.. x.Select(value => (double)value)], wideDy = [.. dy.Select(value => (double)value)], expected = new double[1], expectedBias = new double[1];
+                var statistics = new GroupStatistics[2];
+                Functional.GroupNorm(Span(x, shape), 1, default, default, 0, new TensorSpan<float>(dx, shape), statistics);
+                Functional.GroupNormSiLUBackward(Span(dy, shape), Span(x, shape), 1, statistics, Span(w, [1]), Span(b, [1]), default, new TensorSpan<float>(dw, [1]), new TensorSpan<float>(db, [1]));
+                Functional.GroupNorm(Span(wideX, shape), 1, default, default, 0, new TensorSpan<double>(new double[x.Length], shape), statistics);
+                Functional.GroupNormSiLUBackward(Span(wideDy, shape), Span(wideX, shape), 1, statistics, Span([1.5], [1]), Span([0.5], [1]), default, new TensorSpan<double>(expected, [1]), new TensorSpan<double>(expectedBias, [1]));
+                Assert.Equal(expected[0], dw[0], 1e-5 * positions);
+                Assert.Equal(expectedBias[0], db[0], 1e-5 * positions);
+            }
+        }
+    }
+
     [Fact]
     public void GroupNormSiLU_OfBadOperands_IsRefused()
     {

@@ -254,11 +254,11 @@ internal static unsafe partial class RowNorm
         float* dy = stackalloc float[TileLength], x = stackalloc float[TileLength], exact = stackalloc float[2 * TileLength], weights = stackalloc float[TileLength], rows = stackalloc float[TileLength];
         float* floatWeightTerms = stackalloc float[TileLength], floatBiasTerms = stackalloc float[TileLength];
         double* weightTerms = stackalloc double[TileLength], biasTerms = stackalloc double[TileLength], moments = stackalloc double[3 * Lanes];
+        bool inFloat = length >= LeastShortFloatLength;
         int tiles = 0;
         new Span<double>(weightTerms, parameters * Lanes).Clear();
         new Span<double>(biasTerms, parameters * Lanes).Clear();
-        GatherParameters(work.Weight, in work.Layout, work.Layout.GroupAt(0, place), absent: 1, weights);
-        float* biases = exact;
+        GatherWeights(work.Weight, in work.Layout, work.Layout.GroupAt(0, place), weights);
         nint stride = work.Layout.PeriodStride * length;
         for (nint period = firstPeriod; period < endPeriod; period += Lanes)
         {
@@ -276,19 +276,26 @@ internal static unsafe partial class RowNorm
                 ref readonly GroupStatistics group = ref work.Statistics[first + lane * work.Layout.PeriodStride];
                 (moments[lane], moments[Lanes + lane], moments[2 * Lanes + lane]) = (group.ScaledMean, group.ScaledMeanLow, group.ScaledRstd);
             }
-            Gather(work.Dy + first * length, stride, lanes, length, dy, rows);
             Gather(work.X + first * length, stride, lanes, length, x, rows);
             if (work.Activated)
             {
-                GatherParameters(work.Bias, in work.Layout, work.Layout.GroupAt(0, place), absent: -0f, biases);
-                SiLUBackward(dy, x, length, (int)work.Layout.Run, moments, weights, biases);
+                // The gradient of what SiLU was applied to, which is made again.
+                for (int lane = 0; lane < lanes; lane++)
+                {
+                    nint g = first + lane * work.Layout.PeriodStride;
+                    Normalize(in work, g, rows + lane * length);
+                    SiLUBackward(work.Dy + g * length, rows + lane * length, length);
+                }
+                Gather(rows, length, lanes, length, dy);
             }
-            if (tiles == 0)
+            else
+                Gather(work.Dy + first * length, stride, lanes, length, dy, rows);
+            if (inFloat && tiles == 0)
             {
                 new Span<float>(floatWeightTerms, parameters * Lanes).Clear();
                 new Span<float>(floatBiasTerms, parameters * Lanes).Clear();
             }
-            if (length < LeastShortFloatLength)
+            if (!inFloat)
                 BackwardLanes(dy, x, length, in work.Layout, moments, weights, weightTerms, biasTerms);
             else if (!BackwardLanesInFloat(dy, x, exact, length, in work.Layout, moments, weights, floatWeightTerms, floatBiasTerms, out Vector512<float> left))
             {
@@ -296,7 +303,7 @@ internal static unsafe partial class RowNorm
                 for (int i = 0; i < length * Lanes; i += Lanes)
                     Vector512.ConditionalSelect(left, Vector512.Load(exact + i), Vector512.Load(dy + i)).Store(dy + i);
             }
-            if (++tiles == MostTiles || period + Lanes >= endPeriod)
+            if (inFloat && (++tiles == MostTiles || period + Lanes >= endPeriod))
             {
                 for (int i = 0; i < parameters * Lanes; i += Lanes)
                 {
@@ -314,19 +321,6 @@ internal static unsafe partial class RowNorm
             weightSums[p] = Moments.Fold(Vector512.Load(weightTerms + p * Lanes) + Vector512.Load(weightTerms + p * Lanes + 8));
         for (int p = 0; p < biasSums.Length; p++)
             biasSums[p] = Moments.Fold(Vector512.Load(biasTerms + p * Lanes) + Vector512.Load(biasTerms + p * Lanes + 8));
-    }
-
-    /// <summary>Overwrites the gradient of SiLU's result with that of its operand, which is computed as the forward did.</summary>
-    private static void SiLUBackward(float* dy, float* x, int length, int run, double* moments, float* weights, float* biases)
-    {
-        Scales(moments, moments + 2 * Lanes, out Vector512<float> hi, out Vector512<float> lo, out Vector512<float> rstd);
-        for (int i = 0, parameter = 0, toGo = run; i < length; i++)
-        {
-            Vector512<float> z = (Vector512.Load(x + i * Lanes) - hi - lo) * rstd * Vector512.Load(weights + parameter) + Vector512.Load(biases + parameter);
-            VectorMath.SiLUGradient(Vector512.Load(dy + i * Lanes), z).Store(dy + i * Lanes);
-            if (--toGo == 0)
-                (toGo, parameter) = (run, parameter + Lanes);
-        }
     }
 
     /// <summary>
@@ -512,11 +506,11 @@ internal static unsafe partial class RowNorm
         Sse.MoveHighToLow(high23, high01).Store(destination + 3 * destinationStride);
     }
 
-    /// <summary>A group's parameters, the same in every lane.</summary>
-    private static void GatherParameters(float* parameters, in RowLayout layout, nint group, float absent, float* tile)
+    /// <summary>A group's weights, the same in every lane.</summary>
+    private static void GatherWeights(float* weights, in RowLayout layout, nint group, float* tile)
     {
-        float* first = parameters == null ? null : parameters + layout.FirstParameter(group);
+        float* first = weights == null ? null : weights + layout.FirstParameter(group);
         for (int p = 0; p < (int)layout.GroupParameters; p++)
-            Vector512.Create(first == null ? absent : first[p]).Store(tile + p * Lanes);
+            Vector512.Create(first == null ? 1 : first[p]).Store(tile + p * Lanes);
     }
 }
