@@ -107,15 +107,19 @@ internal readonly unsafe struct Streaming
 
     /// <summary>Asks for the lines of 64 elements, some way ahead of where they will be read: processors stop reading ahead at the end of a page.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal static void PrefetchFour<T>(T* source, nint offset) where T : unmanaged
+    internal static void PrefetchFour<T>(T* source, nint offset) where T : unmanaged => PrefetchFour(source, offset, AheadBytes / sizeof(T));
+
+    /// <summary>The same, so many elements ahead.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void PrefetchFour<T>(T* source, nint offset, nint ahead) where T : unmanaged
     {
-        nint ahead = offset + AheadBytes / sizeof(T);
-        Prefetch(in *source, ahead);
+        offset += ahead;
+        Prefetch(in *source, offset);
         if (sizeof(T) == 4)
-            Prefetch(in *source, ahead + 16);
-        Prefetch(in *source, ahead + 32);
+            Prefetch(in *source, offset + 16);
+        Prefetch(in *source, offset + 32);
         if (sizeof(T) == 4)
-            Prefetch(in *source, ahead + 48);
+            Prefetch(in *source, offset + 48);
     }
 
     /// <summary>Whether this is an Intel processor whose last-level cache holds what the second level gave up: it is hardly faster than memory, and the second level is large.</summary>

@@ -20,16 +20,19 @@ internal static unsafe partial class ChannelNorm
     /// <summary>How a row, or some joined rows, are cut into vectors: one that covers what lies in front of the first line, whole lines, and one at the end, which reaches back.</summary>
     private readonly struct Lanes
     {
-        /// <summary>The elements, those in front of the first line, the columns after which they begin again, and the column of the first.</summary>
-        internal readonly nint Length, Head, Columns, Shift;
+        /// <summary>The elements, those of them in front of the first line, and the columns after which they begin again.</summary>
+        internal readonly nint Length, Head, Columns;
 
         /// <summary>Whether rows follow each other without a gap and are cut into stretches from the first whole line on.</summary>
         internal readonly bool Joined;
 
+        /// <summary>The elements of joined rows before that line, which is also where in a row the first stretch begins (modulo its columns).</summary>
+        internal readonly nint Before;
+
         private readonly nint step;
 
-        internal Lanes(nint columns, nint rows, bool joined, nint shift, nint head, nint step)
-            => (Length, Head, Columns, Shift, Joined, this.step) = (columns * rows, head, columns, shift, joined, step);
+        internal Lanes(nint columns, nint rows, bool joined, nint before, nint head, nint step)
+            => (Length, Head, Columns, Before, Joined, this.step) = (columns * rows, head, columns, before, joined, step);
 
         internal bool HasTail => (Length - Head) % step != 0;
 
@@ -41,7 +44,7 @@ internal static unsafe partial class ChannelNorm
         {
             nint vector = lane & ~(step - 1), start = Head == 0 ? vector : vector == 0 ? 0 : vector - step + Head;
             nint element = Math.Max(0, Math.Min(start, Length - step)) + (lane - vector);
-            return (Math.Min(element, Length - 1) + Shift) % Columns;
+            return (Math.Min(element, Length - 1) + Before) % Columns;
         }
     }
 
@@ -52,8 +55,8 @@ internal static unsafe partial class ChannelNorm
         joined = (joined + alignment - 1) / alignment * alignment;
         if (whole && layout.Axis != ParameterAxis.Row && joined * columns <= MostPeriod && layout.Rows >= joined)
         {
-            nint shift = stream.Wanted ? Streaming.Head(ref *result, joined * columns) : 0;
-            return new Lanes(columns, joined, true, shift % columns, 0, step);
+            nint before = stream.Wanted ? Streaming.Head(ref *result, joined * columns) : 0;
+            return new Lanes(columns, joined, true, before, 0, step);
         }
         if (layout.Columns % step != 0 || columns < step)
             stream = default;
@@ -93,9 +96,9 @@ internal static unsafe partial class ChannelNorm
             }
             else
             {
-                nint first = strip.Stream.Wanted ? Streaming.Head(ref *strip.Y, layout.Columns * layout.Rows) : 0, rest = layout.Rows * layout.Columns - first;
+                nint first = strip.Lanes.Before;
                 strip.RowStride = strip.Lanes.Length;
-                strip.RowCount = rest / strip.RowStride;
+                strip.RowCount = (layout.Rows * layout.Columns - first) / strip.RowStride;
                 ApplyScalars(in strip, 0, first);
                 ApplyScalars(in strip, first + strip.RowCount * strip.RowStride, layout.Rows * layout.Columns);
                 strip.X += first;

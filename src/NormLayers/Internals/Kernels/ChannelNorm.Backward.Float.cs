@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 
 namespace NormLayers.Internals.Kernels;
@@ -37,7 +36,7 @@ internal static unsafe partial class ChannelNorm
 
     /// <summary>Whether the squares of some elements of a gradient neither overflowed nor underflowed, or all elements are zero.</summary>
     private static bool AreExact(in RowNorm.FloatSums sums, in GroupStatistics group, nint count)
-        => RowNorm.IsOrdinary(in group) && double.IsFinite(sums.Product) && (IsZero(in sums) || sums.Squares / count is >= 1e-30 and <= 1e30);
+        => RowNorm.IsOrdinary(in group) && double.IsFinite(sums.Product) && (IsZero(in sums) || sums.Squares / count is >= RowNorm.FloatSums.LeastSquare and <= RowNorm.FloatSums.LargestSquare);
 
     private static bool IsZero(in RowNorm.FloatSums sums) => sums.Sum == 0 && sums.Product == 0 && sums.Squares == 0;
 
@@ -180,14 +179,14 @@ internal static unsafe partial class ChannelNorm
         nint width = strip.Width, count = 0;
         double* sums = strip.Memory, mask = stackalloc double[Vector512<double>.Count];
         GradientScale scale = strip.Scale;
-        Vector512<double> length = Vector512.Create((double)strip.Layout.Length), least = Vector512.Create(1e-30), largest = Vector512.Create(1e30);
+        Vector512<double> length = Vector512.Create((double)strip.Layout.Length);
         for (nint j = 0; j < strip.Columns; j += Vector512<double>.Count)
         {
             Vector512<double> mean = strip.Layout.Centered ? Vector512.Load(sums + j) / length : default, product = Vector512.Load(sums + width + j) / length, squares = Vector512.Load(sums + 2 * width + j) / length;
             Vector512<double> rstd = Widen(scale.Rstd + j), lo = Widen(scale.Mean + j);
             // As AreExact.
             Vector512<double> ordinary = Vector512.GreaterThan(rstd, Vector512.Create(Elements.LeastFloatRstd)) & Vector512.LessThan(rstd, Vector512.Create(Elements.LargestFloatRstd));
-            Vector512<double> inRange = Vector512.GreaterThanOrEqual(squares, least) & Vector512.LessThanOrEqual(squares, largest) & Vector512.GreaterThanOrEqual(squares - mean * mean - (product + product) * product, squares * 0.25);
+            Vector512<double> inRange = RowNorm.FloatSums.AreExactInFloat(squares, mean, product);
             Vector512<double> zero = Vector512.Equals(squares, default) & Vector512.Equals(Vector512.Load(sums + j), default) & Vector512.Equals(product, default);
             (ordinary & (inRange | zero)).Store(mask);
             product *= rstd;
@@ -370,191 +369,5 @@ internal static unsafe partial class ChannelNorm
             rows[2 * i] += Moments.Fold(sum);
             rows[2 * i + 1] += Moments.Fold(product);
         }
-    }
-
-    /// <summary>Makes ready for the gradient of the input, all columns in float.</summary>
-    private static void BeginWriting<T>(ref BackwardStrip<T, float> strip) where T : unmanaged
-    {
-        ref readonly ChannelLayout layout = ref strip.Layout;
-        FillLanes(in strip);
-        strip.RowStride = layout.Columns;
-        strip.RowCount = layout.Rows;
-        if (strip.Lanes.Joined)
-        {
-            nint first = strip.Stream.Wanted ? Streaming.Head(ref *strip.Dx, layout.Columns * layout.Rows) : 0;
-            strip.RowStride = strip.Lanes.Length;
-            strip.RowCount = (layout.Rows * layout.Columns - first) / strip.RowStride;
-            WriteScalars(in strip, 0, first);
-            WriteScalars(in strip, first + strip.RowCount * strip.RowStride, layout.Rows * layout.Columns);
-            strip.Dy += first;
-            strip.X += first;
-            strip.Dx += first;
-        }
-        strip.ChunkRows = Math.Max(4, ChunkLength / strip.Lanes.Length & ~3);
-        strip.Stream = strip.Stream.WithAhead(strip.Reversed ? -strip.ChunkRows * strip.RowStride : strip.Columns);
-    }
-
-    private static void FillLanes<T>(ref readonly BackwardStrip<T, float> strip) where T : unmanaged
-    {
-        Expand(strip.Scale.Hi, strip.LaneScale.Hi, in strip.Lanes);
-        Expand(strip.Scale.Product, strip.LaneScale.Product, in strip.Lanes);
-        Expand(strip.Scale.Mean, strip.LaneScale.Mean, in strip.Lanes);
-        Expand(strip.Scale.Rstd, strip.LaneScale.Rstd, in strip.Lanes);
-        Expand(strip.Scale.Weight, strip.LaneScale.Weight, in strip.Lanes);
-    }
-
-    /// <summary>From one value a column to one a lane.</summary>
-    private static void Expand<TCompute>(TCompute* columns, TCompute* lanes, in Lanes order) where TCompute : unmanaged
-    {
-        for (nint vector = 0; vector < order.Count; vector += Vector512<TCompute>.Count)
-        {
-            nint column = order.ColumnOf(vector);
-            if (column + Vector512<TCompute>.Count <= order.Columns)
-            {
-                Vector512.Load(columns + column).Store(lanes + vector);
-                continue;
-            }
-            for (nint lane = vector; lane < vector + Vector512<TCompute>.Count; lane++)
-                lanes[lane] = columns[order.ColumnOf(lane)];
-        }
-    }
-
-    private static void WriteScalars<T>(ref readonly BackwardStrip<T, float> strip, nint start, nint end) where T : unmanaged
-    {
-        for (nint i = start; i < end; i++)
-            WriteScalar(strip.Dy + i, strip.X + i, strip.Dx + i, i % strip.Columns, in strip.Scale, strip.Scale.Weight[i % strip.Columns], strip.Layout.Scaled);
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void WriteScalar<T>(T* dy, T* x, T* dx, nint column, in GradientScale scale, float weight, bool scaled) where T : unmanaged
-    {
-        float g = (float)Elements.ToDouble(*dy) * weight;
-        *dx = Elements.FromDouble<T>(scaled ? (g - scale.Mean[column] - ((float)Elements.ToDouble(*x) - scale.Hi[column]) * scale.Product[column]) * scale.Rstd[column] : g);
-    }
-
-    private static void WriteChunks<T>(void* state, nint start, nint end) where T : unmanaged
-    {
-        ref readonly BackwardStrip<T, float> strip = ref *(BackwardStrip<T, float>*)state;
-        nint chunks = (strip.RowCount + strip.ChunkRows - 1) / strip.ChunkRows;
-        for (nint i = start; i < end; i++)
-        {
-            nint row = (strip.Reversed ? chunks - 1 - i : i) * strip.ChunkRows, rows = Math.Min(strip.ChunkRows, strip.RowCount - row);
-            WriteRows(in strip, row, rows);
-        }
-        if (strip.Stream.Wanted)
-            Streaming.Fence();
-    }
-
-    private static void WriteRows<T>(ref readonly BackwardStrip<T, float> strip, nint first, nint rows) where T : unmanaged
-    {
-        if (!strip.Layout.Scaled)
-            WriteRows<T, OfColumn, GivenGradient>(in strip, first, rows);
-        else if (strip.Layout.Axis == ParameterAxis.Row)
-            WriteRows<T, OfRow, FullGradient>(in strip, first, rows);
-        else
-            WriteRows<T, OfColumn, FullGradient>(in strip, first, rows);
-    }
-
-    private static void WriteRows<T, TAxis, TGradient>(ref readonly BackwardStrip<T, float> strip, nint first, nint rows)
-        where T : unmanaged
-        where TAxis : struct, IAxis
-        where TGradient : struct, IGradient
-    {
-        nint stride = strip.RowStride, length = strip.Lanes.Length, head = strip.Lanes.Head, last = strip.Lanes.Count - Elements.Step;
-        bool hasTail = strip.Lanes.HasTail;
-        T* dy = strip.Dy + first * stride, x = strip.X + first * stride, dx = strip.Dx + first * stride;
-        GradientScale scale = strip.LaneScale;
-        Streaming stream = strip.Stream;
-        if (length < Elements.Step)
-        {
-            for (nint row = 0; row < rows; row++)
-            {
-                for (nint j = 0; j < length; j++)
-                    WriteScalar(dy + row * stride + j, x + row * stride + j, dx + row * stride + j, j, in strip.Scale, TAxis.IsRow ? (float)strip.Work->WeightOf(first + row) : strip.Scale.Weight[j], strip.Layout.Scaled);
-            }
-            return;
-        }
-        for (nint row = 0; row < rows; row += 4, dy += 4 * stride, x += 4 * stride, dx += 4 * stride)
-        {
-            // Rows that are not there are the last one again.
-            nint left = rows - row - 1, r1 = Math.Min(1, left) * stride, r2 = Math.Min(2, left) * stride, r3 = Math.Min(3, left) * stride;
-            Vector512<float> w0 = default, w1 = default, w2 = default, w3 = default;
-            if (TAxis.IsRow)
-            {
-                nint r = first + row;
-                (w0, w1) = (Vector512.Create((float)strip.Work->WeightOf(r)), Vector512.Create((float)strip.Work->WeightOf(r + Math.Min(1, left))));
-                (w2, w3) = (Vector512.Create((float)strip.Work->WeightOf(r + Math.Min(2, left))), Vector512.Create((float)strip.Work->WeightOf(r + Math.Min(3, left))));
-            }
-            Vector512<float> last0 = default, last1 = default, last2 = default, last3 = default;
-            nint tail = length - Elements.Step, lane = 0;
-            if (hasTail)
-            {
-                last0 = Of(dy + tail, x + tail, last, in scale, w0);
-                last1 = Of(dy + tail + r1, x + tail + r1, last, in scale, w1);
-                last2 = Of(dy + tail + r2, x + tail + r2, last, in scale, w2);
-                last3 = Of(dy + tail + r3, x + tail + r3, last, in scale, w3);
-            }
-            if (head > 0)
-            {
-                Elements.StoreFloats(Of(dy, x, 0, in scale, w0), dx, 0);
-                Elements.StoreFloats(Of(dy + r1, x + r1, 0, in scale, w1), dx, r1);
-                Elements.StoreFloats(Of(dy + r2, x + r2, 0, in scale, w2), dx, r2);
-                Elements.StoreFloats(Of(dy + r3, x + r3, 0, in scale, w3), dx, r3);
-                lane = Elements.Step;
-            }
-            for (nint i = head; i <= tail; i += Elements.Step, lane += Elements.Step)
-            {
-                T* gradient = dy + i, input = x + i, result = dx + i;
-                Streaming.Prefetch(in *gradient, stream.Ahead);
-                Streaming.Prefetch(in *gradient, stream.Ahead + r1);
-                Streaming.Prefetch(in *gradient, stream.Ahead + r2);
-                Streaming.Prefetch(in *gradient, stream.Ahead + r3);
-                if (TGradient.IsFull)
-                {
-                    Streaming.Prefetch(in *input, stream.Ahead);
-                    Streaming.Prefetch(in *input, stream.Ahead + r1);
-                    Streaming.Prefetch(in *input, stream.Ahead + r2);
-                    Streaming.Prefetch(in *input, stream.Ahead + r3);
-                }
-                Vector512<float> d0 = Of(gradient, input, lane, in scale, w0), d1 = Of(gradient + r1, input + r1, lane, in scale, w1);
-                Vector512<float> d2 = Of(gradient + r2, input + r2, lane, in scale, w2), d3 = Of(gradient + r3, input + r3, lane, in scale, w3);
-                stream.StoreFloats(d0, result, 0);
-                stream.StoreFloats(d1, result, r1);
-                stream.StoreFloats(d2, result, r2);
-                stream.StoreFloats(d3, result, r3);
-            }
-            if (hasTail)
-            {
-                Elements.StoreFloats(last0, dx, tail);
-                Elements.StoreFloats(last1, dx, tail + r1);
-                Elements.StoreFloats(last2, dx, tail + r2);
-                Elements.StoreFloats(last3, dx, tail + r3);
-            }
-        }
-
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        static Vector512<float> Of(T* dy, T* x, nint lane, in GradientScale scale, Vector512<float> weight)
-        {
-            Vector512<float> g = Elements.LoadFloats(dy, 0) * (TAxis.IsRow ? weight : Vector512.Load(scale.Weight + lane));
-            return TGradient.IsFull
-                ? (g - Vector512.Load(scale.Mean + lane) - (Elements.LoadFloats(x, 0) - Vector512.Load(scale.Hi + lane)) * Vector512.Load(scale.Product + lane)) * Vector512.Load(scale.Rstd + lane)
-                : g;
-        }
-    }
-
-    /// <summary>Whether the statistics move with the input; else its gradient is dy times one factor.</summary>
-    private interface IGradient
-    {
-        static abstract bool IsFull { get; }
-    }
-
-    private readonly struct FullGradient : IGradient
-    {
-        public static bool IsFull => true;
-    }
-
-    private readonly struct GivenGradient : IGradient
-    {
-        public static bool IsFull => false;
     }
 }

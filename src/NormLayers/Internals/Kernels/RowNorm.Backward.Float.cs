@@ -37,6 +37,8 @@ internal static unsafe partial class RowNorm
     /// <summary>The sums of g, of g · (x - mean) and of g² over some elements; the last over a quarter of them, and no more than that of all.</summary>
     internal struct FloatSums
     {
+        internal const double LeastSquare = 1e-30, LargestSquare = 1e30;
+
         internal double Sum, Product, Squares;
 
         internal void AddScaled(in FloatSums terms, double factor)
@@ -52,8 +54,13 @@ internal static unsafe partial class RowNorm
             double share = 1.0 / layout.Length, squares = Squares * share;
             mean = layout.Centered ? Sum * share : 0;
             product = layout.Scaled ? Product * rstd * share : 0;
-            return squares is >= 1e-30 and <= 1e30 && squares - mean * mean - 2 * product * product >= squares / 4;
+            return squares is >= LeastSquare and <= LargestSquare && squares - mean * mean - 2 * product * product >= squares / 4;
         }
+
+        /// <summary>The same in each lane.</summary>
+        internal static Vector512<double> AreExactInFloat(Vector512<double> squares, Vector512<double> mean, Vector512<double> product)
+            => Vector512.GreaterThanOrEqual(squares, Vector512.Create(LeastSquare)) & Vector512.LessThanOrEqual(squares, Vector512.Create(LargestSquare))
+                & Vector512.GreaterThanOrEqual(squares - mean * mean - (product + product) * product, squares * 0.25);
     }
 
     internal static bool IsOrdinary(in GroupStatistics group) => group.Scale == 1 && Elements.IsOrdinary<float>(group.ScaledRstd);
