@@ -10,30 +10,29 @@ namespace NormLayers;
 /// </remarks>
 public readonly struct GroupStatistics
 {
-    internal readonly double ScaledMean, ScaledMeanLow, ScaledRstd, Scale;
-    private readonly double scaledVariance;
+    internal readonly double ScaledMean, ScaledMeanLow, ScaledVariance, ScaledRstd, Scale;
 
     internal GroupStatistics(in Moments moments, double eps, bool zeroDeviation = false)
     {
-        (ScaledMean, ScaledMeanLow, scaledVariance, Scale) = (moments.Mean, moments.MeanLow, moments.Variance, moments.Scale);
+        (ScaledMean, ScaledMeanLow, ScaledVariance, Scale) = (moments.Mean, moments.MeanLow, moments.Variance, moments.Scale);
         ScaledRstd = zeroDeviation && eps == 0 && moments.Variance == 0 ? 0 : moments.ReciprocalDeviation(eps);
     }
 
     /// <summary>Statistics that are given: no element has a part in them.</summary>
     internal GroupStatistics(double mean, double variance, double eps)
-        => (ScaledMean, scaledVariance, ScaledRstd, Scale) = (mean, variance, 1 / Math.Sqrt(variance + eps), 1);
+        => (ScaledMean, ScaledVariance, ScaledRstd, Scale) = (mean, variance, 1 / Math.Sqrt(variance + eps), 1);
 
     /// <summary>Statistics of values that are not scaled.</summary>
     internal GroupStatistics(double mean, double meanLow, double variance, double rstd)
-        => (ScaledMean, ScaledMeanLow, scaledVariance, ScaledRstd, Scale) = (mean, meanLow, variance, rstd, 1);
+        => (ScaledMean, ScaledMeanLow, ScaledVariance, ScaledRstd, Scale) = (mean, meanLow, variance, rstd, 1);
 
-    private GroupStatistics(double variance, double rstd) => (scaledVariance, ScaledRstd, Scale) = (variance, rstd, 1);
+    private GroupStatistics(double variance, double rstd) => (ScaledVariance, ScaledRstd, Scale) = (variance, rstd, 1);
 
     /// <summary>E[x]; 0 in RMSNorm.</summary>
     public double Mean => (ScaledMean + ScaledMeanLow) / Scale;
 
     /// <summary>Var[x], biased; E[x²] in RMSNorm.</summary>
-    public double Variance => scaledVariance / Scale / Scale;
+    public double Variance => ScaledVariance / Scale / Scale;
 
     /// <summary>1 / sqrt(Var[x] + eps), with the biased variance; 1 / sqrt(E[x²] + eps) in RMSNorm.</summary>
     public double Rstd => ScaledRstd * Scale;

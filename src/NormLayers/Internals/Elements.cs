@@ -58,6 +58,11 @@ internal static class Elements
     internal static unsafe Vector512<double> LoadDoubles(float* source)
         => Avx512F.IsSupported ? Avx512F.ConvertToVector512Double(Vector256.Load(source)) : Vector512.WidenLower(Vector256.Load(source).ToVector512Unsafe());
 
+    /// <summary>A float as double in all lanes; not by a scalar conversion, whose register would have to wait for what was computed there before.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static unsafe Vector512<double> Broadcast(float* source)
+        => Avx512F.IsSupported ? Avx512F.ConvertToVector512Double(Vector256.Create(*source)) : Vector512.WidenLower(Vector512.Create(*source));
+
     /// <summary>Rounds 16 floats to the element type and stores them.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static unsafe void StoreFloats<T>(Vector512<float> value, T* destination, nint offset) where T : unmanaged

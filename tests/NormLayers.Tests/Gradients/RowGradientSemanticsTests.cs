@@ -99,7 +99,7 @@ public abstract class RowGradientSemanticsTests<T> where T : unmanaged, IBinaryF
                 for (int p = 0; p < norm.Parameters(); p++)
                 {
                     Assert.True(touched.Contains(p) ? T.IsNaN(badInput.Weight![p]) : badInput.Weight![p] == clean.Weight![p], $"{norm} weight {p}");
-                    Assert.Equal(clean.Bias![p], badInput.Bias![p]);
+                    Assert.True(isNear(badInput.Bias![p], clean.Bias![p]), $"{norm} bias {p}");
                     bool own = p == norm.ParameterOf(place);
                     Assert.True(own ? !T.IsFinite(badGradient.Weight![p]) && !T.IsFinite(badGradient.Bias![p]) : isNear(badGradient.Weight![p], clean.Weight![p]) && isNear(badGradient.Bias![p], clean.Bias![p]), $"{norm} parameter {p}");
                 }

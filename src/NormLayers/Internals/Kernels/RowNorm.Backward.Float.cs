@@ -57,13 +57,15 @@ internal static unsafe partial class RowNorm
             return squares is >= LeastSquare and <= LargestSquare && squares - mean * mean - 2 * product * product >= squares / 4;
         }
 
-        /// <summary>The same in each lane.</summary>
-        internal static Vector512<double> AreExactInFloat(Vector512<double> squares, Vector512<double> mean, Vector512<double> product)
+        /// <summary>The same in each lane, of which so much of the mean square is taken off.</summary>
+        internal static Vector512<double> AreExactInFloat(Vector512<double> squares, Vector512<double> taken)
             => Vector512.GreaterThanOrEqual(squares, Vector512.Create(LeastSquare)) & Vector512.LessThanOrEqual(squares, Vector512.Create(LargestSquare))
-                & Vector512.GreaterThanOrEqual(squares - mean * mean - (product + product) * product, squares * 0.25);
+                & Vector512.GreaterThanOrEqual(squares - taken, squares * 0.25);
     }
 
-    internal static bool IsOrdinary(in GroupStatistics group) => group.Scale == 1 && Elements.IsOrdinary<float>(group.ScaledRstd);
+    /// <summary>Whether products of a group's elements stay in range, and its deviations have all of float's digits.</summary>
+    internal static bool IsOrdinary(in GroupStatistics group)
+        => group.Scale == 1 && Elements.IsOrdinary<float>(group.ScaledRstd) && group.ScaledVariance is 0 or >= Moments.LeastFloatVariance;
 
     /// <summary>The groups at one place of the period, one after the other; each has a weight for every element.</summary>
     private static void BackwardElementwise<T>(in BackwardWork<T, float> work, nint place, nint firstPeriod, nint endPeriod, double* weights, double* biases) where T : unmanaged

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace NormLayers.Internals.Kernels;
 
@@ -17,139 +18,145 @@ internal static unsafe partial class RowNorm
 {
     private const int Lanes = 16, TileLength = (Moments.LeastFloatLength - 1) * Lanes;
 
+    /// <summary>How far ahead of the writing short rows are asked for.</summary>
+    private const int PrefetchedElements = 2048;
+
     [SkipLocalsInit]
     private static void ForwardShort<T>(in ForwardWork<T, float> work, nint start, nint end) where T : unmanaged
     {
         int length = (int)work.Layout.Length;
-        // What a vector stores beyond its row is overwritten by the next one.
-        float* tile = stackalloc float[TileLength], rows = stackalloc float[TileLength], his = stackalloc float[TileLength + Lanes], los = stackalloc float[TileLength + Lanes], rstds = stackalloc float[TileLength + Lanes];
-        float* weights = stackalloc float[TileLength + Lanes], biases = stackalloc float[TileLength + Lanes];
+        // Vectors are loaded and stored beyond the end of a row.
+        float* tile = stackalloc float[TileLength + Lanes], result = stackalloc float[TileLength + Lanes], weights = stackalloc float[TileLength + Lanes], biases = stackalloc float[TileLength + Lanes];
+        float* scales = stackalloc float[3 * Lanes];
         double* moments = stackalloc double[4 * Lanes];
-        var parts = new ShortParts { His = his, Los = los, Rstds = rstds, Weights = work.Weight == null ? null : weights, Biases = work.Bias == null ? null : biases, Activated = work.Activated };
         // With one period every group has the same parameters.
-        bool same = work.Layout.Period == 1;
+        bool same = work.Layout.Period == 1, whole = length % Lanes == 0;
+        Streaming stream = typeof(T) == typeof(float) && whole && (nint)work.Y % 64 == 0 ? work.Stream : default;
         for (nint g = start; g < end; g += Lanes)
         {
             int lanes = (int)Math.Min(Lanes, end - g);
-            T* x = work.X + g * length, y = work.Y + g * length;
             if (g == start || !same)
             {
-                SpreadParameters(work.Weight, in work.Layout, g, same ? Lanes : lanes, weights);
-                SpreadParameters(work.Bias, in work.Layout, g, same ? Lanes : lanes, biases);
+                SpreadParameters(work.Weight, in work.Layout, g, same ? 1 : lanes, 1, weights);
+                SpreadParameters(work.Bias, in work.Layout, g, same ? 1 : lanes, -0f, biases);
             }
+            T* x = work.X + g * length, y = work.Y + g * length;
+            // A vector may reach into the next rows, which are written later, unless they are other threads' or still to be read.
+            bool direct = typeof(T) == typeof(float) && (whole || (work.X != work.Y && (end - g - lanes) * length >= Lanes));
+            var rows = new ShortRows { Length = length, Lanes = lanes, Y = direct ? (float*)y : result, YStride = length, Weights = weights, Biases = biases, ParameterStride = same ? 0 : length, Activated = work.Activated };
+            rows.X = RowsOf(x, length, lanes, length, (work.Layout.Groups - g - lanes + 1) * length, tile, out rows.XStride);
             if (work.Layout.Statistic == RowStatistic.Given)
-            {
-                for (int lane = 0; lane < Lanes; lane++)
-                {
-                    ref readonly GroupStatistics group = ref work.Statistics[g + Math.Min(lane, lanes - 1)];
-                    (moments[lane], moments[Lanes + lane], moments[3 * Lanes + lane]) = (group.ScaledMean, group.ScaledMeanLow, group.ScaledRstd);
-                }
-            }
+                LoadStatistics(work.Statistics + g, 1, lanes, moments);
             else
+                LaneMoments(in rows, work.Layout.Centered, work.Eps, moments);
+            for (int lane = 0; lane < lanes && work.Statistics != null && work.Layout.Statistic != RowStatistic.Given; lane++)
+                work.Statistics[g + lane] = LaneStatistics(in work, moments, lane);
+            rows.Left = SetScales(moments, scales, out bool needsLo) & ((1u << lanes) - 1);
+            if (needsLo)
+                ApplyRows<MeanInTwo>(in rows, scales, stream);
+            else
+                ApplyRows<MeanInOne>(in rows, scales, stream);
+            for (int lane = 0; rows.Left != 0; lane++, rows.Left >>= 1)
             {
-                LaneMoments(FloatsOf(x, lanes * length, work.Layout.Groups * length - g * length, tile), length, lanes, work.Layout.Centered, work.Eps, moments);
-                for (int lane = 0; lane < lanes && work.Statistics != null; lane++)
-                    work.Statistics[g + lane] = LaneStatistics(in work, moments, lane);
+                if ((rows.Left & 1) != 0)
+                    ApplyInDouble(work.Layout.Statistic == RowStatistic.Given ? work.Statistics[g + lane] : LaneStatistics(in work, moments, lane), x + lane * length, in work, g + lane, rows.Y + lane * length);
             }
-            Spread(moments, length, ref parts);
-            // The output may be the input.
-            uint extraordinary = 0;
-            for (int lane = 0; lane < lanes; lane++)
-            {
-                if (Elements.IsOrdinary<float>(moments[3 * Lanes + lane]))
-                    continue;
-                extraordinary |= 1u << lane;
-                ApplyInDouble(work.Layout.Statistic == RowStatistic.Given ? work.Statistics[g + lane] : LaneStatistics(in work, moments, lane), x + lane * length, in work, g + lane, rows + lane * length);
-            }
-            ApplyShort(x, y, lanes * length, in parts);
-            for (int lane = 0; extraordinary != 0; lane++, extraordinary >>= 1)
-            {
-                for (int i = lane * length; (extraordinary & 1) != 0 && i < (lane + 1) * length; i++)
-                    y[i] = Elements.FromDouble<T>(rows[i]);
-            }
+            if (!direct)
+                StoreRows(result, length, lanes, length, y);
         }
+        if (stream.Wanted)
+            Streaming.Fence();
     }
 
-    /// <summary>What each element of the groups at hand is normalized with, at the element's place.</summary>
-    private struct ShortParts
+    /// <summary>Up to sixteen rows of floats, their results, and the parameters of each element of a row.</summary>
+    private struct ShortRows
     {
-        internal float* His, Los, Rstds, Weights, Biases;
-        internal bool NeedsLo, Activated;
+        internal float* X, Dy, Y, Weights, Biases;
+        internal nint XStride, DyStride, YStride, ParameterStride;
+        internal int Length, Lanes;
+
+        /// <summary>The rows that have to be done in double, a bit for each.</summary>
+        internal uint Left;
+        internal bool Activated;
     }
 
-    /// <summary>Normalizes elements by the formula of RowNorm.Float.cs. Groups whose 1/deviation is too small or too large for float have to be overwritten.</summary>
-    private static void ApplyShort<T>(T* x, T* y, int count, in ShortParts parts) where T : unmanaged
+    /// <summary>Normalizes elements by the formula of RowNorm.Float.cs.</summary>
+    /// <remarks>What a vector stores beyond its row is overwritten: the ends of rows come first, and rows in their order.</remarks>
+    private static void ApplyRows<TMean>(in ShortRows rows, float* scales, Streaming stream) where TMean : struct, IMean
     {
-        int i = 0;
-        for (; i <= count - Lanes; i += Lanes)
-            Elements.StoreFloats(Of(Elements.LoadFloats(x, i), i, in parts), y, i);
-        if (i == count)
-            return;
-        T* few = stackalloc T[Lanes];
-        new Span<T>(x + i, count - i).CopyTo(new Span<T>(few, Lanes));
-        Elements.StoreFloats(Of(Elements.LoadFloats(few, 0), i, in parts), few, 0);
-        new Span<T>(few, count - i).CopyTo(new Span<T>(y + i, count - i));
-
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        static Vector512<float> Of(Vector512<float> x, int i, in ShortParts parts)
+        for (nint i = (rows.Length - 1) & -Lanes; i >= 0; i -= Lanes)
         {
-            Vector512<float> v = x - Vector512.Load(parts.His + i);
-            if (parts.NeedsLo)
-                v -= Vector512.Load(parts.Los + i);
-            v *= Vector512.Load(parts.Rstds + i);
-            if (parts.Weights != null)
-                v *= Vector512.Load(parts.Weights + i);
-            if (parts.Biases != null)
-                v += Vector512.Load(parts.Biases + i);
-            return parts.Activated ? VectorMath.SiLU(v) : v;
+            float* x = rows.X + i, y = rows.Y + i, weights = rows.Weights + i, biases = rows.Biases + i;
+            for (int lane = 0; lane < rows.Lanes; lane++, x += rows.XStride, y += rows.YStride, weights += rows.ParameterStride, biases += rows.ParameterStride)
+            {
+                Streaming.Prefetch(in *x, PrefetchedElements);
+                if ((rows.Left >> lane & 1) != 0)
+                    continue;
+                Vector512<float> v = TMean.Without(Vector512.Load(x), Vector512.Create(scales[lane]), Vector512.Create(scales[Lanes + lane])) * Vector512.Create(scales[2 * Lanes + lane]);
+                v = v * Vector512.Load(weights) + Vector512.Load(biases);
+                stream.StoreAligned(rows.Activated ? VectorMath.SiLU(v) : v, y);
+            }
         }
     }
 
-    /// <summary>Mean and 1/deviation of sixteen groups to the places of their elements.</summary>
-    private static void Spread(double* moments, int length, ref ShortParts parts)
+    /// <summary>Mean in two parts and 1/deviation of sixteen groups, as floats. Returned: a bit for each that has to be done in double.</summary>
+    private static uint SetScales(double* moments, float* scales, out bool needsLo)
     {
         Vector512<double> rstd0 = Vector512.Load(moments + 3 * Lanes), rstd1 = Vector512.Load(moments + 3 * Lanes + 8), mean0 = Vector512.Load(moments), mean1 = Vector512.Load(moments + 8);
-        Vector512<float> hi = Vector512.Narrow(mean0, mean1), rstd = Vector512.Narrow(rstd0, rstd1);
+        Vector512<float> hi = Vector512.Narrow(mean0, mean1);
         (Vector512<double> hi0, Vector512<double> hi1) = Vector512.Widen(hi);
         Vector512<float> lo = Vector512.Narrow(LowOf((mean0 - hi0) + Vector512.Load(moments + Lanes), rstd0), LowOf((mean1 - hi1) + Vector512.Load(moments + Lanes + 8), rstd1));
+        hi.Store(scales);
+        lo.Store(scales + Lanes);
+        Vector512.Narrow(rstd0, rstd1).Store(scales + 2 * Lanes);
         // Taking off zero changes nothing.
-        parts.NeedsLo = !Vector512.EqualsAll(lo, Vector512<float>.Zero);
-        Spread(hi, length, parts.His);
-        Spread(rstd, length, parts.Rstds);
-        if (parts.NeedsLo)
-            Spread(lo, length, parts.Los);
+        needsLo = !Vector512.EqualsAll(lo, Vector512<float>.Zero);
+        return ~OrdinaryLanes(rstd0, rstd1);
 
         static Vector512<double> LowOf(Vector512<double> low, Vector512<double> rstd)
             => Vector512.ConditionalSelect(Vector512.GreaterThan(Vector512.Abs(low) * rstd, Vector512.Create(LeastLow)), low, Vector512<double>.Zero);
-
-        static void Spread(Vector512<float> values, int length, float* destination)
-        {
-            float* lanes = (float*)&values;
-            for (int lane = 0; lane < Lanes; lane++, destination += length)
-                Fill(lanes[lane], length, destination);
-        }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Fill(float value, int length, float* destination)
+    /// <summary>A bit for each 1/deviation with which products of floats stay in range.</summary>
+    private static uint OrdinaryLanes(Vector512<double> rstd0, Vector512<double> rstd1)
     {
-        Vector512<float> v = Vector512.Create(value);
-        for (int i = 0; i < length; i += Lanes)
-            v.Store(destination + i);
+        return Of(rstd0) | Of(rstd1) << 8;
+
+        static uint Of(Vector512<double> rstd)
+            => (uint)(Vector512.GreaterThan(rstd, Vector512.Create(Elements.LeastFloatRstd)) & Vector512.LessThan(rstd, Vector512.Create(Elements.LargestFloatRstd))).ExtractMostSignificantBits();
+    }
+
+    /// <summary>The moments of groups that lie so far apart, in the order of <see cref="LaneMoments"/>.</summary>
+    private static void LoadStatistics(GroupStatistics* groups, nint stride, int lanes, double* moments)
+    {
+        for (int lane = 0; lane < lanes; lane++, groups += stride)
+            (moments[lane], moments[Lanes + lane], moments[2 * Lanes + lane], moments[3 * Lanes + lane]) = (groups->ScaledMean, groups->ScaledMeanLow, groups->ScaledVariance, groups->ScaledRstd);
     }
 
     /// <summary>The parameters of some groups to the places of their elements.</summary>
-    private static void SpreadParameters(float* parameters, in RowLayout layout, nint group, int lanes, float* destination)
+    private static void SpreadParameters(float* parameters, in RowLayout layout, nint group, int lanes, float absent, float* destination)
     {
         int count = (int)layout.GroupParameters, run = (int)layout.Run;
-        for (int lane = 0; lane < lanes && parameters != null; lane++)
+        for (int lane = 0; lane < lanes; lane++, destination += count * run)
         {
-            float* first = parameters + layout.FirstParameter(layout.Period == 1 ? group : group + lane);
+            if (parameters == null)
+            {
+                Fill(absent, count * run, destination);
+                continue;
+            }
+            float* first = parameters + layout.FirstParameter(group + lane);
             if (run == 1)
                 new Span<float>(first, count).CopyTo(new Span<float>(destination, count));
             for (int p = 0; p < count && run > 1; p++)
                 Fill(first[p], run, destination + p * run);
-            destination += count * run;
+        }
+        // What lies beyond is computed with too.
+        Vector512<float>.Zero.Store(destination);
+
+        static void Fill(float value, int length, float* destination)
+        {
+            for (int i = 0; i < length; i += Lanes)
+                Vector512.Create(value).Store(destination + i);
         }
     }
 
@@ -170,46 +177,94 @@ internal static unsafe partial class RowNorm
     private static GroupStatistics LaneStatistics<T>(in ForwardWork<T, float> work, double* moments, int lane) where T : unmanaged
         => new(new Moments(moments[lane], moments[Lanes + lane], moments[2 * Lanes + lane]), work.Eps, zeroDeviation: work.Layout.Statistic == RowStatistic.MeanAndVarianceOrZero);
 
-    /// <summary>Elements as floats, behind which a vector may be loaded: where they are, or a copy.</summary>
-    private static float* FloatsOf<T>(T* x, int count, nint left, float* copy) where T : unmanaged
+    /// <summary>Rows as floats, behind each of which a vector may be loaded: where they are, if so many elements may be read from the last row's first on, or a copy without gaps.</summary>
+    private static float* RowsOf<T>(T* source, nint stride, int lanes, int length, nint left, float* copy, out nint rowStride) where T : unmanaged
     {
-        if (typeof(T) != typeof(float))
-            SixteenBits.Widen(x, copy, count);
-        else if (left < count + Lanes)
-            new Span<float>(x, count).CopyTo(new Span<float>(copy, count));
-        else
-            return (float*)x;
+        rowStride = stride;
+        if (typeof(T) == typeof(float) && left >= ((length + Lanes - 1) & -Lanes))
+            return (float*)source;
+        rowStride = length;
+        if (stride == length)
+            (length, lanes) = (length * lanes, 1);
+        for (int lane = 0; lane < lanes; lane++)
+        {
+            if (typeof(T) == typeof(float))
+                new Span<float>(source + lane * stride, length).CopyTo(new Span<float>(copy + lane * length, length));
+            else
+                SixteenBits.Widen(source + lane * stride, copy + lane * length, length);
+        }
+        Vector512<float>.Zero.Store(copy + lanes * length);
         return copy;
     }
 
-    /// <summary>Mean, its low part, variance and 1/deviation of every group.</summary>
-    private static void LaneMoments(float* x, int length, int lanes, bool centered, double eps, double* moments)
+    /// <summary>Rows of floats without gaps to where they belong.</summary>
+    private static void StoreRows<T>(float* rows, int length, int lanes, nint stride, T* destination) where T : unmanaged
     {
-        double* sums = stackalloc double[2 * Lanes], squares = sums + Lanes;
-        Vector512<double> counted = Vector512.LessThan(Vector512<double>.Indices, Vector512.Create((double)(length & 7)));
-        for (int lane = 0; lane < lanes; lane++, x += length)
+        if (stride == length)
+            (length, lanes) = (length * lanes, 1);
+        for (int lane = 0; lane < lanes; lane++)
         {
-            // Not by a scalar conversion: its register would have to wait for the sums of the lane before.
-            Vector512<double> from = centered ? Vector512.Create(Elements.LoadDoubles(x).ToScalar()) : default, sum = default, square = default;
-            int i = 0;
-            for (; i <= length - 8; i += 8)
+            if (typeof(T) == typeof(float))
+                new Span<float>(rows + lane * length, length).CopyTo(new Span<float>(destination + lane * stride, length));
+            else
+                SixteenBits.Narrow(rows + lane * length, destination + lane * stride, length, stream: false);
+        }
+    }
+
+    /// <summary>Mean, its low part, variance and 1/deviation of every group.</summary>
+    [SkipLocalsInit]
+    private static void LaneMoments(in ShortRows rows, bool centered, double eps, double* moments)
+    {
+        double* sums = stackalloc double[8 * Lanes], squares = stackalloc double[8 * Lanes];
+        float* x = rows.X;
+        int length = rows.Length, whole = length & -8;
+        Vector512<double> counted = Vector512.LessThan(Vector512<double>.Indices, Vector512.Create((double)(length & 7)));
+        for (int lane = 0; lane < rows.Lanes; lane++, x += rows.XStride)
+        {
+            Vector512<double> from = centered ? Elements.Broadcast(x) : default, sum = default, square = default;
+            for (int i = 0; i < whole; i += 8)
             {
                 Vector512<double> d = Elements.LoadDoubles(x + i) - from;
                 sum += d;
                 square += d * d;
             }
-            if (i < length)
+            if (whole < length)
             {
-                Vector512<double> d = (Elements.LoadDoubles(x + i) - from) & counted;
+                Vector512<double> d = (Elements.LoadDoubles(x + whole) - from) & counted;
                 sum += d;
                 square += d * d;
             }
             moments[lane] = from.ToScalar();
-            sums[lane] = Moments.Fold(sum);
-            squares[lane] = Moments.Fold(square);
+            sum.Store(sums + 8 * lane);
+            square.Store(squares + 8 * lane);
         }
-        for (int half = 0; half < lanes; half += 8)
-            StoreMoments(Vector512.Load(sums + half), Vector512.Load(squares + half), Vector512.Load(moments + half), length, centered, eps, moments + half);
+        for (int half = 0; half < rows.Lanes; half += 8)
+            StoreMoments(FoldEight(sums + 8 * half), FoldEight(squares + 8 * half), Vector512.Load(moments + half), length, centered, eps, moments + half);
+    }
+
+    /// <summary>The sums of eight vectors, each folded by halves.</summary>
+    private static Vector512<double> FoldEight(double* vectors)
+    {
+        if (!Avx512F.IsSupported)
+        {
+            Vector512<double> sums = default;
+            for (int i = 0; i < 8; i++)
+                ((double*)&sums)[i] = Moments.Fold(Vector512.Load(vectors + 8 * i));
+            return sums;
+        }
+        Vector512<double> even = FoldFour(vectors), odd = FoldFour(vectors + 8);
+        return Avx512F.UnpackLow(even, odd) + Avx512F.UnpackHigh(even, odd);
+
+        // Two sums of every second vector.
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static Vector512<double> FoldFour(double* vectors)
+            => FoldPairs(FoldPair(Vector512.Load(vectors), Vector512.Load(vectors + 16)), FoldPair(Vector512.Load(vectors + 32), Vector512.Load(vectors + 48)));
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static Vector512<double> FoldPair(Vector512<double> a, Vector512<double> b) => Avx512F.Shuffle4x128(a, b, 0x44) + Avx512F.Shuffle4x128(a, b, 0xEE);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static Vector512<double> FoldPairs(Vector512<double> ab, Vector512<double> cd) => Avx512F.Shuffle4x128(ab, cd, 0x88) + Avx512F.Shuffle4x128(ab, cd, 0xDD);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
