@@ -26,7 +26,7 @@ internal readonly unsafe struct Streaming
 
     /// <summary>How to store a result of so many elements that is made group by group; in place, its lines are in the cache already.</summary>
     internal static Streaming For<T>(nint elements, nint groupLength, bool inPlace = false) where T : unmanaged
-        => new(elements * sizeof(T) >= LeastBytes && !inPlace, groupLength * sizeof(T) <= MostAheadBytes ? groupLength : 0);
+        => new(elements * sizeof(T) >= LeastBytes && !inPlace, groupLength * sizeof(T) <= MostAheadBytes ? groupLength : AheadBytes / sizeof(T));
 
     /// <summary>The same, with another distance.</summary>
     internal Streaming WithAhead(nint ahead) => new(Wanted, ahead);
