@@ -105,6 +105,10 @@ internal readonly unsafe struct Streaming
             Sse.Prefetch1(Unsafe.AsPointer(ref Unsafe.Add(ref Unsafe.AsRef(in source), offset)));
     }
 
+    /// <summary>Asks for the line of an element two pages ahead.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void PrefetchOne<T>(T* source, nint offset) where T : unmanaged => Prefetch(in *source, offset + AheadBytes / sizeof(T));
+
     /// <summary>Asks for the lines of 64 elements, some way ahead of where they will be read: processors stop reading ahead at the end of a page.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void PrefetchFour<T>(T* source, nint offset) where T : unmanaged => PrefetchFour(source, offset, AheadBytes / sizeof(T));

@@ -34,6 +34,17 @@ public abstract class PlainReferenceTests<T> where T : unmanaged, IBinaryFloatin
     }
 
     [Fact]
+    public void Rows_TooLongForTheCaches_AgreeWithTheFormula()
+    {
+        // Written block by block, four rows side by side and the others alone, up to 32 rows at once.
+        foreach (int rows in (int[])[1, 3, 4, 6, 37])
+        {
+            Check(new NormCase("LayerNorm", 1, rows, 32768) { Weight = true, Bias = true });
+            Check(new NormCase("RMSNorm", 1, rows, 34819) { Weight = true });
+        }
+    }
+
+    [Fact]
     public void LocalResponseNorm_OfEveryNumberOfChannels_AgreesWithTheFormula()
     {
         foreach (int size in (int[])[1, 2, 3, 5, 8, 40])

@@ -11,6 +11,7 @@ public abstract class ThreadTests<T> where T : unmanaged
     [InlineData("LayerNorm(17)", 20011, 17)]
     [InlineData("LayerNorm(400003)", 1, 400003)] // one row for all threads
     [InlineData("LayerNorm(150001)", 3, 150001)]
+    [InlineData("LayerNorm(33003)", 37, 33003)] // rows written block by block, 32 at once
     [InlineData("RMSNorm(300, eps=1e-6)", 1000, 300)]
     [InlineData("RMSNorm(400003, eps=1e-6)", 1, 400003)]
     [InlineData("GroupNorm(32, 64)", 1, 64, 73, 73)]

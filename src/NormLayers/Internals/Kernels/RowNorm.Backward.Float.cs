@@ -91,7 +91,8 @@ internal static unsafe partial class RowNorm
                     team[waiting++].Set(in group, mean, product, ofTerms: true);
                     if (waiting == Team)
                     {
-                        WriteTeam(in work, work.Layout.GroupAt(first, place), weight, team, ref parameters);
+                        // The next team's lines, of which the sums will be taken.
+                        WriteTeam(in work, work.Layout.GroupAt(first, place), 0, length, Team * work.Layout.PeriodStride * length, weight, team, ref parameters);
                         waiting = 0;
                     }
                     continue;
@@ -108,12 +109,8 @@ internal static unsafe partial class RowNorm
 
     private static void WriteOneByOne<T>(in BackwardWork<T, float> work, nint place, nint first, float* weight, FloatGroup* groups, int count, double* weights, double* biases) where T : unmanaged
     {
-        nint length = work.Layout.Length;
         for (int i = 0; i < count; i++)
-        {
-            nint start = work.Layout.GroupAt(first + i, place) * length;
-            WriteElementwise(work.Dy + start, work.X + start, work.Dx == null ? null : work.Dx + start, work.GradSum == null ? null : work.GradSum + start, length, weight, in groups[i], weights, biases, work.Stream);
-        }
+            WriteElementwise(in work, work.Layout.GroupAt(first + i, place), 0, work.Layout.Length, weight, in groups[i], weights, biases);
     }
 
     /// <summary>The groups at one place of the period; their runs of elements share a weight.</summary>
@@ -167,7 +164,7 @@ internal static unsafe partial class RowNorm
             biases[p] += sums.Sum;
     }
 
-    /// <summary>One group, whose blocks or runs any number of threads may take.</summary>
+    /// <summary>One group, whose runs any number of threads may take.</summary>
     private struct GroupPart<T> where T : unmanaged
     {
         internal readonly nint Length, Run;
@@ -177,7 +174,6 @@ internal static unsafe partial class RowNorm
         internal GroupStatistics* Statistics;
         internal FloatGroup Group;
         internal FloatSums* Sums;
-        internal double* Weights, Biases;
 
         internal GroupPart(in BackwardWork<T, float> work) => (Length, Run, Stream) = (work.Layout.Length, work.Layout.Run, work.Stream);
 
@@ -193,11 +189,11 @@ internal static unsafe partial class RowNorm
         internal readonly float WeightOf(nint p) => Weight == null ? 1 : Weight[p];
     }
 
-    /// <summary>All groups, one after the other, each shared among the threads: where there are fewer groups than threads. The bits are those of one thread.</summary>
+    /// <summary>All groups, one after the other, the runs of each shared among the threads: where there are fewer groups than threads. The bits are those of one thread.</summary>
     private static void BackwardShared<T>(in BackwardWork<T, float> work, int threads) where T : unmanaged
     {
-        nint run = work.Layout.Run, parts = run == 1 ? Moments.FloatBlocks(work.Layout.Length) : work.Layout.GroupParameters;
-        using var memory = new RentedDoubles(parts * sizeof(FloatSums) / sizeof(double));
+        nint count = work.Layout.GroupParameters;
+        using var memory = new RentedDoubles(count * sizeof(FloatSums) / sizeof(double));
         fixed (double* sums = memory.Span)
         {
             var part = new GroupPart<T>(in work) { Sums = (FloatSums*)sums };
@@ -211,38 +207,26 @@ internal static unsafe partial class RowNorm
                     continue;
                 }
                 part.MoveTo(in work, g);
-                part.Weights = weights;
-                part.Biases = biases;
-                Partition.Run(parts, threads, run == 1 ? &SumBlocks<T> : &SumRuns<T>, &part);
+                Partition.Run(count, threads, &SumRuns<T>, &part);
                 FloatSums total = default;
-                for (nint p = 0; p < parts; p++)
+                for (nint p = 0; p < count; p++)
                 {
-                    total.AddScaled(in part.Sums[p], run == 1 ? 1 : part.WeightOf(p));
-                    if (run != 1)
-                        AddRun(in part.Sums[p], in work.Statistics[g], p, weights, biases);
+                    total.AddScaled(in part.Sums[p], part.WeightOf(p));
+                    AddRun(in part.Sums[p], in work.Statistics[g], p, weights, biases);
                 }
+                if (part.Dx == null)
+                    continue;
                 if (total.AreExactInFloat(work.Statistics[g].ScaledRstd, in work.Layout, out double mean, out double product))
                 {
-                    part.Group.Set(in work.Statistics[g], mean, product, ofTerms: run == 1);
-                    if (run == 1 || part.Dx != null)
-                        Partition.Run(parts, threads, run == 1 ? &WriteBlocks<T> : &WriteRuns<T>, &part);
+                    part.Group.Set(in work.Statistics[g], mean, product, ofTerms: false);
+                    Partition.Run(count, threads, &WriteRuns<T>, &part);
                 }
-                else if (run == 1 || part.Dx != null)
-                    BackwardInDouble(in work, g, run == 1 ? weights : null, run == 1 ? biases : null);
+                else
+                    BackwardInDouble(in work, g, null, null);
             }
         }
         if (work.Stream.Wanted)
             Streaming.Fence();
-    }
-
-    private static void SumBlocks<T>(void* state, nint start, nint end) where T : unmanaged
-    {
-        ref readonly GroupPart<T> part = ref *(GroupPart<T>*)state;
-        for (nint block = start; block < end; block++)
-        {
-            nint first = block * Moments.BlockLength;
-            SumBlock(part.Dy + first, part.X + first, part.Weight == null ? null : part.Weight + first, Moments.FloatBlockEnd(block, part.Length) - first, in *part.Statistics, ref part.Sums[block]);
-        }
     }
 
     private static void SumRuns<T>(void* state, nint start, nint end) where T : unmanaged
@@ -250,14 +234,6 @@ internal static unsafe partial class RowNorm
         ref readonly GroupPart<T> part = ref *(GroupPart<T>*)state;
         for (nint p = start; p < end; p++)
             Sum(part.Dy + p * part.Run, part.X + p * part.Run, null, part.Run, in *part.Statistics, ref part.Sums[p]);
-    }
-
-    private static void WriteBlocks<T>(void* state, nint start, nint end) where T : unmanaged
-    {
-        ref readonly GroupPart<T> part = ref *(GroupPart<T>*)state;
-        nint first = start * Moments.BlockLength;
-        WriteElementwise(part.Dy + first, part.X + first, part.Dx == null ? null : part.Dx + first, null, Moments.FloatBlockEnd(end - 1, part.Length) - first, part.Weight == null ? null : part.Weight + first, in part.Group,
-            part.Weights == null ? null : part.Weights + first, part.Biases == null ? null : part.Biases + first, part.Stream);
     }
 
     private static void WriteRuns<T>(void* state, nint start, nint end) where T : unmanaged => WriteRuns(in *(GroupPart<T>*)state, start, end);

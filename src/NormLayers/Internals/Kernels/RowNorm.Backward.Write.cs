@@ -66,9 +66,13 @@ internal static unsafe partial class RowNorm
         }
     }
 
-    /// <summary>dx of a group whose elements have each a weight, and its terms of the parameters' gradients.</summary>
-    private static void WriteElementwise<T>(T* dy, T* x, T* dx, T* gradSum, nint n, float* weight, in FloatGroup group, double* weights, double* biases, Streaming stream) where T : unmanaged
+    /// <summary>dx of some elements of a group that has a weight for each, and their terms of the parameters' gradients.</summary>
+    private static void WriteElementwise<T>(in BackwardWork<T, float> work, nint g, nint start, nint n, float* weight, in FloatGroup group, double* weights, double* biases) where T : unmanaged
     {
+        nint at = g * work.Layout.Length + start;
+        T* dy = work.Dy + at, x = work.X + at, dx = work.Dx == null ? null : work.Dx + at, gradSum = work.GradSum == null ? null : work.GradSum + at;
+        weight = weight == null ? null : weight + start;
+        Streaming stream = work.Stream;
         Vector512<float> hi = Vector512.Create(group.Hi), lo = Vector512.Create(group.Lo), rstd = Vector512.Create(group.Rstd), mean = Vector512.Create(group.Mean), product = Vector512.Create(group.Product);
         Vector512<float> w = Vector512<float>.One, last = default;
         if ((n & 15) != 0)
@@ -85,6 +89,8 @@ internal static unsafe partial class RowNorm
         }
         for (nint i = 0; i <= n - 16; i += 16)
         {
+            Streaming.PrefetchOne(dy, i);
+            Streaming.PrefetchOne(x, i);
             if (weight != null)
                 w = Vector512.Load(weight + i);
             Vector512<float> gradient = Elements.LoadFloats(dy, i), normalized = (Elements.LoadFloats(x, i) - hi - lo) * rstd;
@@ -99,15 +105,23 @@ internal static unsafe partial class RowNorm
             Elements.StoreFloats(last, dx, n - 16);
     }
 
-    /// <summary>As <see cref="WriteElementwise"/> for four groups, a period apart, whose terms are added up before they go to the parameters' gradients.</summary>
-    private static void WriteTeam<T>(in BackwardWork<T, float> work, nint g, float* weight, FloatGroup* groups, ref ParameterTerms parameters) where T : unmanaged
+    /// <summary>As <see cref="WriteElementwise"/> for a range of elements of four groups, a period apart, whose terms are added up before they go to the parameters' gradients.</summary>
+    /// <param name="work">All groups.</param>
+    /// <param name="g">The first of the four.</param>
+    /// <param name="start">The first element.</param>
+    /// <param name="length">The elements of each.</param>
+    /// <param name="ahead">How far ahead of them lies what will be read next.</param>
+    /// <param name="weight">The weight of a group's first element, or null.</param>
+    /// <param name="groups">The four.</param>
+    /// <param name="parameters">Those of the range.</param>
+    private static void WriteTeam<T>(in BackwardWork<T, float> work, nint g, nint start, nint length, nint ahead, float* weight, FloatGroup* groups, ref ParameterTerms parameters) where T : unmanaged
     {
         parameters.Begin();
-        nint n = work.Layout.Length, stride = work.Layout.PeriodStride * n;
+        nint n = work.Layout.Length, at = g * n + start;
         var team = new TeamPart<T>
         {
-            Dy = work.Dy + g * n, X = work.X + g * n, Dx = work.Dx == null ? null : work.Dx + g * n, GradSum = work.GradSum == null ? null : work.GradSum + g * n,
-            Weight = weight, WeightTerms = parameters.WeightTerms, BiasTerms = parameters.BiasTerms, Length = n, Stride = stride, Stream = work.Stream,
+            Dy = work.Dy + at, X = work.X + at, Dx = work.Dx == null ? null : work.Dx + at, GradSum = work.GradSum == null ? null : work.GradSum + at,
+            Weight = weight == null ? null : weight + start, WeightTerms = parameters.WeightTerms, BiasTerms = parameters.BiasTerms, Length = length, Stride = work.Layout.PeriodStride * n, Ahead = ahead, Stream = work.Stream,
         };
         bool lo = groups[0].Lo != 0 || groups[1].Lo != 0 || groups[2].Lo != 0 || groups[3].Lo != 0;
         if (weight == null || team.WeightTerms == null || team.BiasTerms == null || team.Dx == null || team.GradSum != null)
@@ -122,7 +136,7 @@ internal static unsafe partial class RowNorm
     {
         internal T* Dy, X, Dx, GradSum;
         internal float* Weight, WeightTerms, BiasTerms;
-        internal nint Length, Stride;
+        internal nint Length, Stride, Ahead;
         internal Streaming Stream;
     }
 
@@ -133,7 +147,7 @@ internal static unsafe partial class RowNorm
     {
         T* dy = team.Dy, x = team.X, dx = team.Dx, gradSum = team.GradSum;
         float* weight = team.Weight, weights = team.WeightTerms, biases = team.BiasTerms;
-        nint n = team.Length, stride = team.Stride, whole = n & ~15;
+        nint n = team.Length, stride = team.Stride, ahead = team.Ahead, whole = n & ~15;
         Streaming stream = team.Stream;
         if (whole < n)
             WriteTeamTail(in team, groups, whole);
@@ -144,15 +158,14 @@ internal static unsafe partial class RowNorm
         Vector512<float> w = Vector512<float>.One;
         for (nint i = 0; i < whole; i += 16)
         {
-            // The next team's lines, of which the sums will be taken.
-            Streaming.Prefetch(in *dy, i + 4 * stride);
-            Streaming.Prefetch(in *dy, i + 5 * stride);
-            Streaming.Prefetch(in *dy, i + 6 * stride);
-            Streaming.Prefetch(in *dy, i + 7 * stride);
-            Streaming.Prefetch(in *x, i + 4 * stride);
-            Streaming.Prefetch(in *x, i + 5 * stride);
-            Streaming.Prefetch(in *x, i + 6 * stride);
-            Streaming.Prefetch(in *x, i + 7 * stride);
+            Streaming.Prefetch(in *dy, i + ahead);
+            Streaming.Prefetch(in *dy, i + ahead + stride);
+            Streaming.Prefetch(in *dy, i + ahead + 2 * stride);
+            Streaming.Prefetch(in *dy, i + ahead + 3 * stride);
+            Streaming.Prefetch(in *x, i + ahead);
+            Streaming.Prefetch(in *x, i + ahead + stride);
+            Streaming.Prefetch(in *x, i + ahead + 2 * stride);
+            Streaming.Prefetch(in *x, i + ahead + 3 * stride);
             if (TWanted.All || weight != null)
                 w = Vector512.Load(weight + i);
             Vector512<float> g0 = Elements.LoadFloats(dy, i), g1 = Elements.LoadFloats(dy, i + stride), g2 = Elements.LoadFloats(dy, i + 2 * stride), g3 = Elements.LoadFloats(dy, i + 3 * stride);

@@ -46,14 +46,20 @@ internal static unsafe partial class RowNorm
     {
         nint periods = layout.Groups / layout.Period, periodElements = layout.Length * (layout.Repeat == 0 ? layout.Period : 1);
         nint leastLength = (LeastBlockElements + periodElements - 1) / periodElements;
-        nint blockLength = Math.Max((periods + MaxBlocks - 1) / MaxBlocks, leastLength), blocks = (periods + blockLength - 1) / blockLength;
+        nint blockLength = Math.Max((periods + MaxBlocks - 1) / MaxBlocks, leastLength);
+        // Whole teams, whose terms are added up at once.
+        if (layout.Run == 1)
+            blockLength = (blockLength + Team - 1) / Team * Team;
+        nint blocks = (periods + blockLength - 1) / blockLength;
         int threads = Partition.Threads(layout.Groups * layout.Length, maxThreads);
+        bool wide = typeof(TParameter) == typeof(float) && layout.Run == 1 && layout.Length >= LeastWideLength && !activated;
         // Fewer groups than threads: the threads share each group.
-        bool shared = typeof(TParameter) == typeof(float) && layout.Length >= Moments.LeastFloatLength && layout.Groups < threads && blockLength == 1 && layout.Repeat == 0 && !activated && Unsafe.IsNullRef(in gradSum);
+        bool shared = typeof(TParameter) == typeof(float) && layout.Run > 1 && layout.Length >= Moments.LeastFloatLength && layout.Groups < threads && blockLength == 1 && layout.Repeat == 0 && !activated && Unsafe.IsNullRef(in gradSum);
         int sums = weightSums.Length + biasSums.Length;
         // The only block is added up in its place. Of several, one thread adds each up at once, in a buffer that stays in cache; more threads keep them apart until all are done.
-        using var scratch = new RentedDoubles(shared || blocks == 1 ? 0 : threads == 1 ? sums : sums * blocks);
-        if (shared || blocks != 1)
+        bool inPlace = shared || wide || blocks == 1;
+        using var scratch = new RentedDoubles(inPlace ? 0 : threads == 1 ? sums : sums * blocks);
+        if (shared || !inPlace)
         {
             weightSums.Clear();
             biasSums.Clear();
@@ -66,9 +72,14 @@ internal static unsafe partial class RowNorm
             var work = new BackwardWork<T, TParameter>
             {
                 Dy = pdy, X = px, Dx = pdx, GradSum = pdx == null ? null : pGradSum, Weight = pw, Bias = pb, Activated = activated, Statistics = ps, Layout = layout, Periods = periods, BlockLength = blockLength, Stride = threads == 1 ? 0 : sums,
-                WeightSums = pWeightSums == null || shared || blocks == 1 ? pWeightSums : pScratch, BiasSums = pBiasSums == null || shared || blocks == 1 ? pBiasSums : pScratch + weightSums.Length,
+                WeightSums = pWeightSums == null || inPlace ? pWeightSums : pScratch, BiasSums = pBiasSums == null || inPlace ? pBiasSums : pScratch + weightSums.Length,
                 Stream = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: pdx == pdy || pdx == px || pdx == null || (layout.Run > 1 ? layout.Run : layout.Length) % 16 != 0 || (nint)pdx % 64 != 0),
             };
+            if (wide)
+            {
+                BackwardWide(in *(BackwardWork<T, float>*)&work, threads);
+                return;
+            }
             if (shared)
             {
                 BackwardShared(in *(BackwardWork<T, float>*)&work, threads);
