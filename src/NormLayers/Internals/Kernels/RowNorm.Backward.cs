@@ -25,7 +25,7 @@ internal static unsafe partial class RowNorm
     private const nint MaxBlocks = 64;
 
     /// <summary>Shorter blocks would spend their time on adding parameter gradients up.</summary>
-    private const nint LeastBlockElements = 32768;
+    private const nint LeastBlockElements = 65536;
 
     /// <summary>Computes the gradients of all groups; each result is optional.</summary>
     /// <param name="dy">The gradient of the output, contiguous.</param>
