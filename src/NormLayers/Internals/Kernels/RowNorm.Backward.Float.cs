@@ -49,13 +49,17 @@ internal static unsafe partial class RowNorm
         }
 
         /// <summary>E[g] and E[g · n], as far as the layout's statistics move with the elements. True if at least a quarter of g is left in dx, and no square left float's range.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         internal readonly bool AreExactInFloat(double rstd, in RowLayout layout, out double mean, out double product)
         {
             double share = 1.0 / layout.Length, squares = Squares * share;
             mean = layout.Centered ? Sum * share : 0;
             product = layout.Scaled ? Product * rstd * share : 0;
-            return squares is >= LeastSquare and <= LargestSquare && squares - mean * mean - 2 * product * product >= squares / 4;
+            return AreExactInFloat(squares, mean * mean + 2 * product * product);
         }
+
+        /// <summary>The same for a mean square, of which so much is taken off.</summary>
+        internal static bool AreExactInFloat(double squares, double taken) => squares is >= LeastSquare and <= LargestSquare && squares - taken >= squares / 4;
 
         /// <summary>The same in each lane, of which so much of the mean square is taken off.</summary>
         internal static Vector512<double> AreExactInFloat(Vector512<double> squares, Vector512<double> taken)
@@ -64,6 +68,7 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>Whether products of a group's elements stay in range, and its deviations have all of float's digits.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static bool IsOrdinary(in GroupStatistics group)
         => group.Scale == 1 && Elements.IsOrdinary<float>(group.ScaledRstd) && group.ScaledVariance is 0 or >= Moments.LeastFloatVariance;
 
@@ -84,7 +89,9 @@ internal static unsafe partial class RowNorm
             {
                 nint g = work.Layout.GroupAt(period, place);
                 ref readonly GroupStatistics group = ref work.Statistics[g];
-                if (IsOrdinary(in group) && Sum(work.Dy + g * length, work.X + g * length, weight, length, in group, ref sums).AreExactInFloat(group.ScaledRstd, in work.Layout, out double mean, out double product))
+                T* dy = work.Dy + g * length;
+                if (IsOrdinary(in group) && (Sum(dy, work.X + g * length, weight, length, in group, ref sums).AreExactInFloat(group.ScaledRstd, in work.Layout, out double mean, out double product)
+                    || FloatSums.AreExactInFloat(SumOfSquares(dy, weight, length) / length, mean * mean + product * product)))
                 {
                     if (waiting == 0)
                         first = period;
@@ -140,7 +147,7 @@ internal static unsafe partial class RowNorm
         }
         if (part.Dx == null)
             return;
-        if (!sums.AreExactInFloat(group.ScaledRstd, in work.Layout, out double mean, out double product))
+        if (!sums.AreExactInFloat(group.ScaledRstd, in work.Layout, out double mean, out double product) && !FloatSums.AreExactInFloat(part.MeanSquare(), mean * mean + product * product))
         {
             BackwardInDouble(in work, g, null, null);
             return;
@@ -187,6 +194,18 @@ internal static unsafe partial class RowNorm
         }
 
         internal readonly float WeightOf(nint p) => Weight == null ? 1 : Weight[p];
+
+        /// <summary>E[g²].</summary>
+        internal readonly double MeanSquare()
+        {
+            double sum = 0;
+            for (nint p = 0; p < Length / Run; p++)
+            {
+                double weight = WeightOf(p);
+                sum += SumOfSquares(Dy + p * Run, null, Run) * weight * weight;
+            }
+            return sum / Length;
+        }
     }
 
     /// <summary>All groups, one after the other, the runs of each shared among the threads: where there are fewer groups than threads. The bits are those of one thread.</summary>
@@ -216,7 +235,7 @@ internal static unsafe partial class RowNorm
                 }
                 if (part.Dx == null)
                     continue;
-                if (total.AreExactInFloat(work.Statistics[g].ScaledRstd, in work.Layout, out double mean, out double product))
+                if (total.AreExactInFloat(work.Statistics[g].ScaledRstd, in work.Layout, out double mean, out double product) || FloatSums.AreExactInFloat(part.MeanSquare(), mean * mean + product * product))
                 {
                     part.Group.Set(in work.Statistics[g], mean, product, ofTerms: false);
                     Partition.Run(count, threads, &WriteRuns<T>, &part);
@@ -275,6 +294,29 @@ internal static unsafe partial class RowNorm
         else
             SumBlock<T, Weighted>(dy, x, weight, n, hi, ref sums);
         sums.Product -= (group.ScaledMean - Elements.ToDouble(hi) + group.ScaledMeanLow) * sums.Sum;
+    }
+
+    /// <summary>The sum of g², of all elements: where what is known of a quarter of them does not tell.</summary>
+    private static double SumOfSquares<T>(T* dy, float* weight, nint n) where T : unmanaged
+    {
+        double sum = 0;
+        for (nint start = 0; start < n; start += Moments.BlockLength)
+        {
+            Vector512<float> squares = default;
+            nint i = start, end = Math.Min(start + Moments.BlockLength, n);
+            for (; i <= end - 16; i += 16)
+            {
+                Vector512<float> g = weight == null ? Elements.LoadFloats(dy, i) : Weighted.Load(dy, weight, i);
+                squares += g * g;
+            }
+            sum += Moments.Fold(squares);
+            for (; i < end; i++)
+            {
+                double g = Elements.ToDouble(dy[i]) * (weight == null ? 1 : weight[i]);
+                sum += g * g;
+            }
+        }
+        return sum;
     }
 
     /// <summary>A run of fewer than 16 elements.</summary>

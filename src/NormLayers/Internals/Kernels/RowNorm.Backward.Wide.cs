@@ -74,15 +74,18 @@ internal static unsafe partial class RowNorm
 
     private static void SetScales<T>(ref WideBatch<T> batch) where T : unmanaged
     {
-        nint blocks = Moments.FloatBlocks(batch.Work.Layout.Length);
+        nint length = batch.Work.Layout.Length, blocks = Moments.FloatBlocks(length);
         batch.InFloat = 0;
         for (int i = 0; i < batch.Groups; i++)
         {
-            ref readonly GroupStatistics group = ref batch.Work.Statistics[batch.Work.Layout.GroupAt(batch.FirstPeriod + i, batch.Place)];
+            nint g = batch.Work.Layout.GroupAt(batch.FirstPeriod + i, batch.Place);
+            ref readonly GroupStatistics group = ref batch.Work.Statistics[g];
             FloatSums total = default;
             for (nint block = 0; block < blocks; block++)
                 total.AddScaled(in batch.Sums[i * blocks + block], 1);
-            if (!IsOrdinary(in group) || !total.AreExactInFloat(group.ScaledRstd, in batch.Work.Layout, out double mean, out double product))
+            if (!IsOrdinary(in group)
+                || (!total.AreExactInFloat(group.ScaledRstd, in batch.Work.Layout, out double mean, out double product)
+                    && !FloatSums.AreExactInFloat(SumOfSquares(batch.Work.Dy + g * length, batch.Weight, length) / length, mean * mean + product * product)))
                 continue;
             batch.InFloat |= 1u << i;
             batch.Scales[i].Set(in group, mean, product, ofTerms: true);

@@ -128,7 +128,7 @@ internal static unsafe partial class RowNorm
             weights.Clear();
             biases.Clear();
             nint firstPeriod = block * work.BlockLength, endPeriod = Math.Min(firstPeriod + work.BlockLength, work.Periods);
-            if (work.Activated && (typeof(TParameter) == typeof(double) || work.Layout.Length >= Moments.LeastFloatLength))
+            if (work.Activated && (typeof(TParameter) == typeof(double) || !IsShort(in work.Layout)))
             {
                 BackwardActivated(in work, place, firstPeriod, endPeriod, weights, biases);
                 continue;
@@ -136,7 +136,7 @@ internal static unsafe partial class RowNorm
             if (typeof(TParameter) == typeof(float))
             {
                 ref readonly BackwardWork<T, float> floats = ref *(BackwardWork<T, float>*)state;
-                if (work.Layout.Length < Moments.LeastFloatLength)
+                if (IsShort(in work.Layout))
                 {
                     BackwardShort(in floats, place, firstPeriod, endPeriod, weights, biases);
                     continue;

@@ -1,10 +1,11 @@
+using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 
 namespace NormLayers.Internals.Kernels;
 
-/// <summary>The backward of groups of fewer than 64 floats, sixteen at once.</summary>
+/// <summary>The backward of groups of fewer than 64 floats, or of 128 where each element has a weight, sixteen at once.</summary>
 /// <remarks>
 /// <para>
 /// Order: element i of a group goes to lane i mod 16 of its sums, which are folded by halves; a parameter's terms are added in the order of the groups, those of
@@ -14,17 +15,19 @@ namespace NormLayers.Internals.Kernels;
 /// </remarks>
 internal static unsafe partial class RowNorm
 {
+    /// <summary>Whether folding the sums of sixteen groups together saves more than it costs to tell them apart: measured.</summary>
+    private static bool IsShort(in RowLayout layout) => layout.Length < (layout.Run == 1 ? 2 * Moments.LeastFloatLength : Moments.LeastFloatLength);
+
     /// <summary>The groups at one place of the period: their input gradients, and their terms of the parameters' gradients.</summary>
     [SkipLocalsInit]
     private static void BackwardShort<T>(in BackwardWork<T, float> work, nint place, nint firstPeriod, nint endPeriod, Span<double> weightSums, Span<double> biasSums) where T : unmanaged
     {
-        const int Longest = Moments.LeastFloatLength;
-        int length = (int)work.Layout.Length, run = (int)work.Layout.Run;
-        float* dy = stackalloc float[TileLength + Lanes], x = stackalloc float[TileLength + Lanes], result = stackalloc float[TileLength + Lanes], weights = stackalloc float[Longest + Lanes];
+        int length = (int)work.Layout.Length, run = (int)work.Layout.Run, tile = length * Lanes + Lanes, terms = (length + Lanes - 1) & -Lanes;
+        float* dy = stackalloc float[tile], x = stackalloc float[tile], result = stackalloc float[tile], weights = stackalloc float[length + Lanes];
         float* scales = stackalloc float[5 * Lanes];
-        double* weightTerms = stackalloc double[Longest], biasTerms = stackalloc double[Longest], moments = stackalloc double[4 * Lanes];
-        new Span<double>(weightTerms, Longest).Clear();
-        new Span<double>(biasTerms, Longest).Clear();
+        double* weightTerms = stackalloc double[terms], biasTerms = stackalloc double[terms], moments = stackalloc double[4 * Lanes];
+        new Span<double>(weightTerms, terms).Clear();
+        new Span<double>(biasTerms, terms).Clear();
         new Span<double>(moments, 4 * Lanes).Clear();
         SpreadParameters(work.Weight, in work.Layout, work.Layout.GroupAt(0, place), 1, 1, weights);
         nint stride = work.Layout.PeriodStride * length;
@@ -34,7 +37,7 @@ internal static unsafe partial class RowNorm
             int lanes = (int)Math.Min(Lanes, endPeriod - period);
             nint first = work.Layout.GroupAt(period, place), left = (work.Layout.Groups - first) * length - (lanes - 1) * stride;
             LoadStatistics(work.Statistics + first, work.Layout.PeriodStride, lanes, moments);
-            bool direct = typeof(T) == typeof(float) && work.Dx != null && (whole || (apart && (endPeriod - period - lanes) * length >= Lanes));
+            bool direct = typeof(T) == typeof(float) && work.Dx != null && work.GradSum == null && (whole || (apart && (endPeriod - period - lanes) * length >= Lanes));
             var rows = new ShortRows { Length = length, Lanes = lanes, Weights = weights, Y = direct ? (float*)(work.Dx + first * length) : result, YStride = direct ? stride : length };
             rows.X = RowsOf(work.X + first * length, stride, lanes, length, left, x, out rows.XStride);
             if (work.Activated)
@@ -61,10 +64,10 @@ internal static unsafe partial class RowNorm
             }
             if (work.Dx == null)
                 continue;
+            if (work.GradSum != null)
+                AddRows(RowsOf(work.GradSum + first * length, stride, lanes, length, left, x, out nint summandStride), summandStride, in rows);
             if (!direct)
                 StoreRows(result, length, lanes, stride, work.Dx + first * length);
-            for (int lane = 0; lane < lanes; lane++)
-                AddGradSum(in work, first + lane * work.Layout.PeriodStride);
         }
         AddRuns(weightTerms, run, weightSums);
         AddRuns(biasTerms, run, biasSums);
@@ -73,6 +76,16 @@ internal static unsafe partial class RowNorm
         {
             for (int i = 0; i < sums.Length * run; i++)
                 sums[i / run] += terms[i];
+        }
+    }
+
+    /// <summary>Adds to the results, which have no gaps between them.</summary>
+    private static void AddRows(float* summands, nint stride, in ShortRows rows)
+    {
+        for (int lane = 0; lane < rows.Lanes; lane++)
+        {
+            var row = new Span<float>(rows.Y + lane * rows.Length, rows.Length);
+            TensorPrimitives.Add(row, new ReadOnlySpan<float>(summands + lane * stride, rows.Length), row);
         }
     }
 
