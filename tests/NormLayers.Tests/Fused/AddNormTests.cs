@@ -1,5 +1,6 @@
 using System.Numerics;
 using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 using NormLayers.Tests.Gradients;
 using NormLayers.Tests.Properties;
 using Xunit;
@@ -15,7 +16,7 @@ public sealed class AddNormTests
         get
         {
             var shapes = new TheoryData<int, int, bool>();
-            foreach ((int rows, int length) in new[] { (5, 1), (37, 7), (3, 63), (5, 64), (19, 65), (7, 768), (70, 1000), (2, 8192), (3, 8193), (1, 150_001), (2111, 1031) })
+            foreach ((int rows, int length) in new[] { (5, 1), (37, 7), (3, 63), (5, 64), (19, 65), (7, 768), (70, 1000), (70, 1024), (4, 4096), (2, 8192), (3, 8193), (1, 150_001), (2111, 1031) })
             {
                 shapes.Add(rows, length, true);
                 shapes.Add(rows, length, false);
@@ -71,6 +72,15 @@ public sealed class AddNormTests
             Assert.Equal(Tensors.ToArray(Functional.LayerNorm(sum, [100], eps: 0)), Tensors.ToArray(y));
         }
     }
+
+    [Fact]
+    public void AddNorm_OfFloatsStreamedToAnyAlignment_GivesTheBitsOfTheComposition() => CheckStreamed<float>();
+
+    [Fact]
+    public void AddNorm_OfHalvesStreamedToAnyAlignment_GivesTheBitsOfTheComposition() => CheckStreamed<Half>();
+
+    [Fact]
+    public void AddNorm_OfBFloat16sStreamedToAnyAlignment_GivesTheBitsOfTheComposition() => CheckStreamed<BFloat16>();
 
     [Fact]
     public void AddNormBackward_InDouble_IsTheDerivative()
@@ -136,6 +146,37 @@ public sealed class AddNormTests
                 Assert.Equal(statistics.Select(group => (group.Mean, group.Rstd)), actualStatistics.Select(group => (group.Mean, group.Rstd)));
             }
         }
+    }
+
+    /// <summary>Results from 8 MB on whose rows begin with a line are written in the loop that sums other rows; some rows are out of the ordinary.</summary>
+    private static void CheckStreamed<T>() where T : unmanaged
+    {
+        foreach (int length in new[] { 96, 4096 })
+        {
+            int rows = (8 << 20) / Unsafe.SizeOf<T>() / length + 9, count = rows * length;
+            var generator = new Generator((ulong)length);
+            nint[] shape = [rows, length];
+            T[] x = generator.Values<T>(count), r = generator.Values<T>(count), w = generator.Values<T>(length), b = generator.Values<T>(length), y = new T[count];
+            foreach (int row in new[] { 0, 1, 2, 7, rows - 3, rows - 1 })
+                x[row * length + 5] = Numbers.FromDouble<T>(double.NaN);
+            foreach (int row in new[] { 4, 11, rows - 4, rows - 2 })
+                x[row * length] = Numbers.FromDouble<T>(60_000);
+            x.AsSpan(9 * length, length).Fill(Numbers.FromDouble<T>(3));
+            r.AsSpan(9 * length, length).Fill(Numbers.FromDouble<T>(0.25));
+            T[] sum = [.. x.Zip(r, (a, c) => Numbers.FromDouble<T>(Numbers.ToDouble(a) + Numbers.ToDouble(c)))];
+            Functional.LayerNorm(Span(sum, shape), [length], Span(w, [length]), Span(b, [length]), 1e-5, new TensorSpan<T>(y, shape));
+
+            T[] sumMemory = GC.AllocateUninitializedArray<T>(count + 64, pinned: true), memory = GC.AllocateUninitializedArray<T>(count + 64, pinned: true);
+            foreach ((int sumOffset, int offset) in new[] { (0, 0), (0, 5), (0, 16), (3, 0), (16, 0) })
+            {
+                Span<T> actualSum = Aligned(sumMemory)[sumOffset..][..count], actual = Aligned(memory)[offset..][..count];
+                Functional.AddLayerNorm(Span(x, shape), Span(r, shape), [length], Span(w, [length]), Span(b, [length]), 1e-5, new TensorSpan<T>(actualSum, shape), new TensorSpan<T>(actual, shape));
+                Assert.True(sum.AsSpan().SequenceEqual(actualSum), $"sums of {length} at offset {sumOffset}");
+                Assert.True(y.AsSpan().SequenceEqual(actual), $"rows of {length} at offset {offset}");
+            }
+        }
+
+        static unsafe Span<T> Aligned(T[] pinned) => pinned.AsSpan((int)(-(nint)Unsafe.AsPointer(ref pinned[0]) & 63) / sizeof(T));
     }
 
     private static void CheckBackward<T>(int rows, int length, bool centered) where T : unmanaged, IBinaryFloatingPointIeee754<T>

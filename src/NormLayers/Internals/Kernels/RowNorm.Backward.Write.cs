@@ -124,12 +124,26 @@ internal static unsafe partial class RowNorm
             Weight = weight == null ? null : weight + start, WeightTerms = parameters.WeightTerms, BiasTerms = parameters.BiasTerms, Length = length, Stride = work.Layout.PeriodStride * n, Ahead = ahead, Stream = work.Stream,
         };
         bool lo = groups[0].Lo != 0 || groups[1].Lo != 0 || groups[2].Lo != 0 || groups[3].Lo != 0;
-        if (weight == null || team.WeightTerms == null || team.BiasTerms == null || team.Dx == null || team.GradSum != null)
+        if (weight == null || team.WeightTerms == null || team.Dx == null)
             WriteTeam<T, MeanInTwo, Some>(in team, groups);
-        else if (lo)
-            WriteTeam<T, MeanInTwo, All>(in team, groups);
+        else if (team.GradSum == null && team.BiasTerms == null)
+            WriteTeam<T, AllButBias>(in team, groups, lo);
+        else if (team.GradSum == null)
+            WriteTeam<T, All>(in team, groups, lo);
+        else if (team.BiasTerms == null)
+            WriteTeam<T, Adding<AllButBias>>(in team, groups, lo);
         else
-            WriteTeam<T, MeanInOne, All>(in team, groups);
+            WriteTeam<T, Adding<All>>(in team, groups, lo);
+    }
+
+    private static void WriteTeam<T, TWanted>(in TeamPart<T> team, FloatGroup* groups, bool lo)
+        where T : unmanaged
+        where TWanted : struct, IWanted
+    {
+        if (lo)
+            WriteTeam<T, MeanInTwo, TWanted>(in team, groups);
+        else
+            WriteTeam<T, MeanInOne, TWanted>(in team, groups);
     }
 
     private struct TeamPart<T> where T : unmanaged
@@ -158,14 +172,14 @@ internal static unsafe partial class RowNorm
         Vector512<float> w = Vector512<float>.One;
         for (nint i = 0; i < whole; i += 16)
         {
-            Streaming.Prefetch(in *dy, i + ahead);
-            Streaming.Prefetch(in *dy, i + ahead + stride);
-            Streaming.Prefetch(in *dy, i + ahead + 2 * stride);
-            Streaming.Prefetch(in *dy, i + ahead + 3 * stride);
-            Streaming.Prefetch(in *x, i + ahead);
-            Streaming.Prefetch(in *x, i + ahead + stride);
-            Streaming.Prefetch(in *x, i + ahead + 2 * stride);
-            Streaming.Prefetch(in *x, i + ahead + 3 * stride);
+            // A line holds 32 elements of 16 bits.
+            if (sizeof(T) == 4 || (i & 16) == 0)
+            {
+                PrefetchTeam(dy, i + ahead, stride);
+                PrefetchTeam(x, i + ahead, stride);
+                if (TWanted.Adds)
+                    PrefetchTeam(gradSum, i + ahead, stride);
+            }
             if (TWanted.All || weight != null)
                 w = Vector512.Load(weight + i);
             Vector512<float> g0 = Elements.LoadFloats(dy, i), g1 = Elements.LoadFloats(dy, i + stride), g2 = Elements.LoadFloats(dy, i + 2 * stride), g3 = Elements.LoadFloats(dy, i + 3 * stride);
@@ -173,13 +187,13 @@ internal static unsafe partial class RowNorm
             Vector512<float> n2 = TMean.Without(Elements.LoadFloats(x, i + 2 * stride), hi2, lo2) * rstd2, n3 = TMean.Without(Elements.LoadFloats(x, i + 3 * stride), hi3, lo3) * rstd3;
             if (TWanted.All || weights != null)
                 (Vector512.Load(weights + i) + ((g0 * n0 + g1 * n1) + (g2 * n2 + g3 * n3))).Store(weights + i);
-            if (TWanted.All || biases != null)
+            if (TWanted.Biases || (!TWanted.All && biases != null))
                 (Vector512.Load(biases + i) + ((g0 + g1) + (g2 + g3))).Store(biases + i);
             if (!TWanted.All && dx == null)
                 continue;
             Vector512<float> d0 = (g0 * w - mean0 - n0 * product0) * rstd0, d1 = (g1 * w - mean1 - n1 * product1) * rstd1;
             Vector512<float> d2 = (g2 * w - mean2 - n2 * product2) * rstd2, d3 = (g3 * w - mean3 - n3 * product3) * rstd3;
-            if (!TWanted.All)
+            if (TWanted.Adds || !TWanted.All)
                 (d0, d1, d2, d3) = (Plus(d0, gradSum, i), Plus(d1, gradSum, i + stride), Plus(d2, gradSum, i + 2 * stride), Plus(d3, gradSum, i + 3 * stride));
             stream.StoreFloats(d0, dx, i);
             stream.StoreFloats(d1, dx, i + stride);
@@ -188,20 +202,59 @@ internal static unsafe partial class RowNorm
         }
     }
 
-    /// <summary>Whether all results are wanted, and no sum is to be added: then nothing is asked in the loop.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void PrefetchTeam<T>(T* source, nint i, nint stride) where T : unmanaged
+    {
+        Streaming.Prefetch(in *source, i);
+        Streaming.Prefetch(in *source, i + stride);
+        Streaming.Prefetch(in *source, i + 2 * stride);
+        Streaming.Prefetch(in *source, i + 3 * stride);
+    }
+
+    /// <summary>Whether it is known that all results are wanted, the bias's gradient among them or not, and whether a sum is to be added: then nothing is asked in the loop.</summary>
     private interface IWanted
     {
         static abstract bool All { get; }
+
+        static abstract bool Biases { get; }
+
+        static abstract bool Adds { get; }
     }
 
     private readonly struct All : IWanted
     {
         static bool IWanted.All => true;
+
+        public static bool Biases => true;
+
+        public static bool Adds => false;
+    }
+
+    private readonly struct AllButBias : IWanted
+    {
+        public static bool All => true;
+
+        public static bool Biases => false;
+
+        public static bool Adds => false;
+    }
+
+    private readonly struct Adding<TWanted> : IWanted where TWanted : struct, IWanted
+    {
+        public static bool All => true;
+
+        public static bool Biases => TWanted.Biases;
+
+        public static bool Adds => true;
     }
 
     private readonly struct Some : IWanted
     {
-        static bool IWanted.All => false;
+        public static bool All => false;
+
+        public static bool Biases => false;
+
+        public static bool Adds => false;
     }
 
     private static void WriteTeamTail<T>(in TeamPart<T> team, FloatGroup* groups, nint start) where T : unmanaged

@@ -23,14 +23,22 @@ internal static unsafe partial class RowNorm
         where TParameter : unmanaged
     {
         ForwardWork<T, TParameter> work = *(ForwardWork<T, TParameter>*)state;
+        if (IsPipelinedSum(in work))
+        {
+            ForwardFloats(in *(ForwardWork<T, float>*)state, start, end);
+            if (work.StreamSum.Wanted)
+                Streaming.Fence();
+            return;
+        }
         byte* memory = stackalloc byte[ScratchBytes + 64];
-        T* scratch = (T*)(((nint)memory + 63) & ~63), x = work.X;
+        T* scratch = (T*)(((nint)memory + 63) & ~63), x = work.X, residual = work.Residual;
+        work.Residual = null;
         nint length = work.Layout.Length, most = ScratchBytes / sizeof(T), step = Math.Max(1, most / length);
-        bool apart = work.StreamSum && length <= most;
+        bool apart = work.StreamSum.Wanted && length <= most;
         for (nint g = start; g < end; g += step)
         {
             nint groups = Math.Min(step, end - g), first = g * length;
-            var add = new AddWork<T> { X = x + first, Residual = work.Residual + first, Sum = work.Sum + first, Ahead = step * length };
+            var add = new AddWork<T> { X = x + first, Residual = residual + first, Sum = work.Sum + first, Ahead = step * length };
             if (apart)
                 AddApart(in add, scratch, groups * length);
             else

@@ -16,41 +16,66 @@ internal static unsafe partial class RowNorm
     /// <summary>Longer groups would not be in the second-level cache any more when it is their turn to be written.</summary>
     private const nint MostPipelinedLength = 1536;
 
+    /// <summary>The same with residuals, which are read beside.</summary>
+    private const nint MostPipelinedSum = 4096;
+
     /// <summary>Up to so many parameters, and for so many groups, they are copied to where lines begin.</summary>
     private const int MostAlignedLength = 2048, LeastAlignedGroups = 8;
 
     private static bool IsPipelined<T>(in ForwardWork<T, float> work) where T : unmanaged
-        => work.Layout.Run == 1 && work.Layout.Length <= MostPipelinedLength && work.GroupThreads == 1 && !work.Activated && work.Layout.Statistic != RowStatistic.Given;
+        => work.Layout.Run == 1 && work.Layout.Length <= (work.Residual == null ? MostPipelinedLength : MostPipelinedSum) && work.GroupThreads == 1 && !work.Activated && work.Layout.Statistic != RowStatistic.Given;
+
+    /// <summary>Whether residuals are added in the same loop: whole vectors, and where the sum is streamed whole lines.</summary>
+    private static bool IsPipelinedSum<T, TParameter>(in ForwardWork<T, TParameter> work)
+        where T : unmanaged
+        where TParameter : unmanaged
+        => typeof(TParameter) == typeof(float) && work.Layout.Length >= Moments.LeastFloatLength && work.Layout.Length % 16 == 0 && work.Layout.Length <= MostPipelinedSum && work.GroupThreads == 1
+            && (!work.StreamSum.Wanted || (work.Layout.Length * sizeof(T) % 64 == 0 && (nint)work.Sum % 64 == 0));
 
     private static void ForwardPipelined<T, TCenter>(in ForwardWork<T, float> work, nint start, nint end)
         where T : unmanaged
         where TCenter : struct, Moments.ICenter
     {
-        if (work.Weight == null && work.Bias == null)
-            ForwardPipelined<T, TCenter, Absent, Absent, Paired>(in work, start, end);
-        else if (work.Paired)
-            ForwardPipelined<T, TCenter, Paired>(in work, start, end);
+        if (work.Residual == null)
+            ForwardPipelined<T, TCenter, GivenElements>(in work, start, end);
+        else if (work.StreamSum.Wanted)
+            ForwardPipelined<T, TCenter, StreamedSums>(in work, start, end);
         else
-            ForwardPipelined<T, TCenter, Natural>(in work, start, end);
+            ForwardPipelined<T, TCenter, Sums>(in work, start, end);
     }
 
-    private static void ForwardPipelined<T, TCenter, TOrder>(in ForwardWork<T, float> work, nint start, nint end)
+    private static void ForwardPipelined<T, TCenter, TSource>(in ForwardWork<T, float> work, nint start, nint end)
         where T : unmanaged
         where TCenter : struct, Moments.ICenter
+        where TSource : struct, ISource
+    {
+        if (work.Weight == null && work.Bias == null)
+            ForwardPipelined<T, TCenter, TSource, Absent, Absent, Paired>(in work, start, end);
+        else if (work.Paired)
+            ForwardPipelined<T, TCenter, TSource, Paired>(in work, start, end);
+        else
+            ForwardPipelined<T, TCenter, TSource, Natural>(in work, start, end);
+    }
+
+    private static void ForwardPipelined<T, TCenter, TSource, TOrder>(in ForwardWork<T, float> work, nint start, nint end)
+        where T : unmanaged
+        where TCenter : struct, Moments.ICenter
+        where TSource : struct, ISource
         where TOrder : struct, IOrder
     {
         if (work.Bias == null)
-            ForwardPipelined<T, TCenter, Each, Absent, TOrder>(in work, start, end);
+            ForwardPipelined<T, TCenter, TSource, Each, Absent, TOrder>(in work, start, end);
         else if (work.Weight == null)
-            ForwardPipelined<T, TCenter, Absent, Each, TOrder>(in work, start, end);
+            ForwardPipelined<T, TCenter, TSource, Absent, Each, TOrder>(in work, start, end);
         else
-            ForwardPipelined<T, TCenter, Each, Each, TOrder>(in work, start, end);
+            ForwardPipelined<T, TCenter, TSource, Each, Each, TOrder>(in work, start, end);
     }
 
     [SkipLocalsInit]
-    private static void ForwardPipelined<T, TCenter, TWeight, TBias, TOrder>(in ForwardWork<T, float> groups, nint start, nint end)
+    private static void ForwardPipelined<T, TCenter, TSource, TWeight, TBias, TOrder>(in ForwardWork<T, float> groups, nint start, nint end)
         where T : unmanaged
         where TCenter : struct, Moments.ICenter
+        where TSource : struct, ISource
         where TWeight : struct, IParameter
         where TBias : struct, IParameter
         where TOrder : struct, IOrder
@@ -67,9 +92,18 @@ internal static unsafe partial class RowNorm
         nint length = work.Layout.Length, blocks = Moments.FloatBlocks(length);
         Streaming stream = work.Stream;
         FloatScale* scales = stackalloc FloatScale[2];
-        SetScale(in work, start, ref scales[start & 1]);
-        if (start + 1 < end)
-            SetScale(in work, start + 1, ref scales[start + 1 & 1]);
+        // Sums that are streamed are read again from here: two rows, since a row is written in the place of the one that is read.
+        T* kept = null;
+        if (TSource.Streams)
+        {
+            byte* memory = stackalloc byte[(int)(Lag * length * sizeof(T)) + 64];
+            kept = (T*)(((nint)memory + 63) & ~63);
+        }
+        for (nint g = start; g < Math.Min(start + Lag, end); g++)
+        {
+            AddRow<T, TSource>(ref work, in groups, kept, g);
+            SetScale(in work, g, ref scales[g & 1]);
+        }
         PendingSums<T, TCenter> pending = default;
         var apply = new FloatApply<T, T>(in work);
         for (nint g = start; g < end; g++)
@@ -78,16 +112,26 @@ internal static unsafe partial class RowNorm
             if (g + Lag >= end || double.IsNaN(scale.Rstd))
             {
                 if (g > start && g + 1 < end)
+                {
+                    SetRows<T, TSource>(ref work, kept, g + 1);
                     pending.SetScale(in work, g + 1, ref next);
+                }
                 pending.X = null;
+                SetRows<T, TSource>(ref work, kept, g);
                 apply.MoveTo(in work, g);
                 apply.Scale.Take(in scale);
                 if (double.IsNaN(scale.Rstd))
                     apply.Exact = StatisticsOf(in work, g);
                 Apply(in apply, 0, length);
+                if (g + Lag < end)
+                    AddRow<T, TSource>(ref work, in groups, kept, g + Lag);
                 continue;
             }
-            T* x = work.X + g * length, y = work.Y + g * length, ahead = x + Lag * length;
+            SetRows<T, TSource>(ref work, kept, g + Lag);
+            T* pendingRow = work.X + (g + Lag) * length, ahead = groups.X + (g + Lag) * length, residual = groups.Residual + (g + Lag) * length, total = groups.Sum + (g + Lag) * length;
+            SetRows<T, TSource>(ref work, kept, g);
+            T* x = work.X + g * length, y = work.Y + g * length;
+            SetRows<T, TSource>(ref work, kept, g + 1);
             nint first = work.Layout.FirstParameter(g), from = 0;
             float* weight = work.Weight + first, bias = work.Bias + first;
             float hi = scale.Hi, lo = Elements.ToSingle(scale.Lo), rstd = Elements.ToSingle(scale.Rstd);
@@ -95,21 +139,44 @@ internal static unsafe partial class RowNorm
             for (nint block = 0; block < blocks; block++)
             {
                 nint n = Moments.FloatBlockEnd(block, length) - from;
-                float center = TCenter.IsMean ? Moments.CenterOf(ahead + from, n) : 0;
+                float center = TCenter.IsMean ? TSource.CenterOf(ahead + from, residual + from, n) : 0;
                 double squares = needsLo
-                    ? ApplyAndSum<T, TCenter, MeanInTwo, TWeight, TBias, TOrder>(x + from, y + from, n, weight + from, bias + from, hi, lo, rstd, stream, ahead + from, center, out double sum)
+                    ? ApplyAndSum<T, TCenter, TSource, MeanInTwo, TWeight, TBias, TOrder>(x + from, y + from, n, weight + from, bias + from, hi, lo, rstd, stream, ahead + from, residual + from, total + from, center, out double sum)
                     : TCenter.IsMean
-                        ? ApplyAndSum<T, TCenter, MeanInOne, TWeight, TBias, TOrder>(x + from, y + from, n, weight + from, bias + from, hi, lo, rstd, stream, ahead + from, center, out sum)
-                        : ApplyAndSum<T, TCenter, NoMean, TWeight, TBias, TOrder>(x + from, y + from, n, weight + from, bias + from, hi, lo, rstd, stream, ahead + from, center, out sum);
+                        ? ApplyAndSum<T, TCenter, TSource, MeanInOne, TWeight, TBias, TOrder>(x + from, y + from, n, weight + from, bias + from, hi, lo, rstd, stream, ahead + from, residual + from, total + from, center, out sum)
+                        : ApplyAndSum<T, TCenter, TSource, NoMean, TWeight, TBias, TOrder>(x + from, y + from, n, weight + from, bias + from, hi, lo, rstd, stream, ahead + from, residual + from, total + from, center, out sum);
                 // What the sums of a loop mean is worked out behind the next one, when their folds have long been done.
                 if (block > 0)
                     pending.Merge();
                 else if (g > start)
                     pending.SetScale(in work, g + 1, ref next);
-                pending.Set(ahead + from, from, n, center, sum, squares);
+                pending.Set(pendingRow + from, from, n, center, sum, squares);
                 from += n;
             }
         }
+    }
+
+    /// <summary>Makes a group's elements those that are to be normalized.</summary>
+    private static void SetRows<T, TSource>(ref ForwardWork<T, float> work, T* kept, nint g)
+        where T : unmanaged
+        where TSource : struct, ISource
+    {
+        if (TSource.Streams)
+            work.X = kept + (g & 1) * work.Layout.Length - g * work.Layout.Length;
+        else if (TSource.Adds)
+            work.X = work.Sum;
+    }
+
+    private static void AddRow<T, TSource>(ref ForwardWork<T, float> work, in ForwardWork<T, float> groups, T* kept, nint g)
+        where T : unmanaged
+        where TSource : struct, ISource
+    {
+        SetRows<T, TSource>(ref work, kept, g);
+        nint length = work.Layout.Length, first = g * length;
+        if (TSource.Streams)
+            AddApart(new AddWork<T> { X = groups.X + first, Residual = groups.Residual + first, Sum = groups.Sum + first, Ahead = length }, work.X + first, length);
+        else if (TSource.Adds)
+            Add(groups.X + first, groups.Residual + first, groups.Sum + first, length, length);
     }
 
     private static float* Copy(float* source, float* destination, nint length)
@@ -162,9 +229,10 @@ internal static unsafe partial class RowNorm
         }
     }
 
-    private static double ApplyAndSum<T, TCenter, TMean, TWeight, TBias, TOrder>(T* x, T* y, nint n, float* weight, float* bias, float hi, float lo, float rstd, Streaming stream, T* next, float center, out double sum)
+    private static double ApplyAndSum<T, TCenter, TSource, TMean, TWeight, TBias, TOrder>(T* x, T* y, nint n, float* weight, float* bias, float hi, float lo, float rstd, Streaming stream, T* next, T* residual, T* total, float center, out double sum)
         where T : unmanaged
         where TCenter : struct, Moments.ICenter
+        where TSource : struct, ISource
         where TMean : struct, IMean
         where TWeight : struct, IParameter
         where TBias : struct, IParameter
@@ -186,9 +254,11 @@ internal static unsafe partial class RowNorm
         }
         for (; i <= n - 64 - head; i += 64)
         {
-            Streaming.PrefetchFour(next, i);
-            (Vector512<float> d0, Vector512<float> d1) = Elements.LoadPairs(next, i);
-            (Vector512<float> d2, Vector512<float> d3) = Elements.LoadPairs(next, i + 32);
+            ApplyPairs<T, T, TMean, TWeight, TBias, TOrder>(x, y, i + head, weight, bias, his, los, rstds, stream);
+            ApplyPairs<T, T, TMean, TWeight, TBias, TOrder>(x, y, i + head + 32, weight, bias, his, los, rstds, stream);
+            TSource.Prefetch(next, residual, i);
+            (Vector512<float> d0, Vector512<float> d1) = TSource.LoadPairs(next, residual, total, x, i);
+            (Vector512<float> d2, Vector512<float> d3) = TSource.LoadPairs(next, residual, total, x, i + 32);
             if (TCenter.IsMean)
             {
                 (d0, d1, d2, d3) = (d0 - from, d1 - from, d2 - from, d3 - from);
@@ -201,14 +271,17 @@ internal static unsafe partial class RowNorm
             q1 += d1 * d1;
             q2 += d2 * d2;
             q3 += d3 * d3;
-            ApplyPairs<T, T, TMean, TWeight, TBias, TOrder>(x, y, i + head, weight, bias, his, los, rstds, stream);
-            ApplyPairs<T, T, TMean, TWeight, TBias, TOrder>(x, y, i + head + 32, weight, bias, his, los, rstds, stream);
         }
+        // Before another row's elements take their place.
         nint written = i + head;
+        for (; written <= n - 16; written += 16)
+            stream.StoreFloats(Of(x, written, weight, bias, his, los, rstds), y, written);
+        if (written < n)
+            Elements.StoreFloats(last, y, n - 16);
         if (i <= n - 64)
         {
-            (Vector512<float> d0, Vector512<float> d1) = Elements.LoadPairs(next, i);
-            (Vector512<float> d2, Vector512<float> d3) = Elements.LoadPairs(next, i + 32);
+            (Vector512<float> d0, Vector512<float> d1) = TSource.LoadPairs(next, residual, total, x, i);
+            (Vector512<float> d2, Vector512<float> d3) = TSource.LoadPairs(next, residual, total, x, i + 32);
             if (TCenter.IsMean)
             {
                 (d0, d1, d2, d3) = (d0 - from, d1 - from, d2 - from, d3 - from);
@@ -225,7 +298,7 @@ internal static unsafe partial class RowNorm
         }
         for (; i <= n - 16; i += 16)
         {
-            Vector512<float> d0 = Elements.LoadFloats(next, i);
+            Vector512<float> d0 = TSource.Load(next, residual, total, x, i);
             if (TCenter.IsMean)
             {
                 d0 -= from;
@@ -233,15 +306,123 @@ internal static unsafe partial class RowNorm
             }
             q0 += d0 * d0;
         }
-        for (; written <= n - 16; written += 16)
-            stream.StoreFloats(Of(x, written, weight, bias, his, los, rstds), y, written);
-        if (written < n)
-            Elements.StoreFloats(last, y, n - 16);
         sum = Moments.Fold((s0 + s1) + (s2 + s3));
         return Moments.Fold((q0 + q1) + (q2 + q3));
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         static Vector512<float> Of(T* x, nint i, float* weight, float* bias, Vector512<float> his, Vector512<float> los, Vector512<float> rstds)
             => TBias.Plus(TWeight.Times(TMean.Without(Elements.LoadFloats(x, i), his, los) * rstds, weight, i), bias, i);
+    }
+
+    /// <summary>Where the elements come from whose sums are taken.</summary>
+    private interface ISource
+    {
+        static abstract bool Adds { get; }
+
+        static abstract bool Streams { get; }
+
+        static abstract float CenterOf<T>(T* next, T* residual, nint n) where T : unmanaged;
+
+        static abstract void Prefetch<T>(T* next, T* residual, nint i) where T : unmanaged;
+
+        static abstract (Vector512<float> A, Vector512<float> B) LoadPairs<T>(T* next, T* residual, T* sum, T* copy, nint i) where T : unmanaged;
+
+        static abstract Vector512<float> Load<T>(T* next, T* residual, T* sum, T* copy, nint i) where T : unmanaged;
+    }
+
+    private readonly struct GivenElements : ISource
+    {
+        public static bool Adds => false;
+
+        public static bool Streams => false;
+
+        public static float CenterOf<T>(T* next, T* residual, nint n) where T : unmanaged => Moments.CenterOf(next, n);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Prefetch<T>(T* next, T* residual, nint i) where T : unmanaged => Streaming.PrefetchFour(next, i);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static (Vector512<float> A, Vector512<float> B) LoadPairs<T>(T* next, T* residual, T* sum, T* copy, nint i) where T : unmanaged => Elements.LoadPairs(next, i);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Load<T>(T* next, T* residual, T* sum, T* copy, nint i) where T : unmanaged => Elements.LoadFloats(next, i);
+    }
+
+    /// <summary>The elements and a residual, whose sum is a result; it is rounded to the element type, and so taken.</summary>
+    private readonly struct Sums : ISource
+    {
+        public static bool Adds => true;
+
+        public static bool Streams => false;
+
+        public static float CenterOf<T>(T* next, T* residual, nint n) where T : unmanaged
+        {
+            T* eight = stackalloc T[8];
+            for (nint i = 0; i < 8; i++)
+                eight[i] = Plus(next[i * (n >> 3)], residual[i * (n >> 3)]);
+            return Moments.CenterOf(eight, 8);
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Prefetch<T>(T* next, T* residual, nint i) where T : unmanaged
+        {
+            Streaming.PrefetchFour(next, i);
+            Streaming.PrefetchFour(residual, i);
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static (Vector512<float> A, Vector512<float> B) LoadPairs<T>(T* next, T* residual, T* sum, T* copy, nint i) where T : unmanaged
+        {
+            (Vector512<float> a, Vector512<float> b) = Elements.LoadPairs(next, i);
+            (Vector512<float> c, Vector512<float> d) = Elements.LoadPairs(residual, i);
+            (a, b) = (a + c, b + d);
+            default(Streaming).StorePairs(a, b, sum, i);
+            return typeof(T) == typeof(float) ? (a, b) : Elements.LoadPairs(sum, i);
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Load<T>(T* next, T* residual, T* sum, T* copy, nint i) where T : unmanaged
+        {
+            Elements.StoreFloats(Elements.LoadFloats(next, i) + Elements.LoadFloats(residual, i), sum, i);
+            return Elements.LoadFloats(sum, i);
+        }
+    }
+
+    /// <summary>The same, and the sum leaves past the caches: what is normalized is a copy.</summary>
+    private readonly struct StreamedSums : ISource
+    {
+        public static bool Adds => true;
+
+        public static bool Streams => true;
+
+        public static float CenterOf<T>(T* next, T* residual, nint n) where T : unmanaged => Sums.CenterOf(next, residual, n);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Prefetch<T>(T* next, T* residual, nint i) where T : unmanaged => Sums.Prefetch(next, residual, i);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static (Vector512<float> A, Vector512<float> B) LoadPairs<T>(T* next, T* residual, T* sum, T* copy, nint i) where T : unmanaged
+        {
+            (Vector512<float> a, Vector512<float> b) = Sums.LoadPairs(next, residual, copy, copy, i);
+            if (typeof(T) == typeof(float))
+            {
+                Streaming.Store(a, ref *(float*)(sum + i), 0);
+                Streaming.Store(b, ref *(float*)(sum + i), 16);
+            }
+            else
+                Streaming.Store(Vector512.Load((byte*)(copy + i)), ref *(byte*)(sum + i), 0);
+            return (a, b);
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Load<T>(T* next, T* residual, T* sum, T* copy, nint i) where T : unmanaged
+        {
+            Vector512<float> v = Sums.Load(next, residual, copy, copy, i);
+            if (typeof(T) == typeof(float))
+                Streaming.Store(v, ref *(float*)(sum + i), 0);
+            else
+                Vector256.Load((byte*)(copy + i)).StoreAlignedNonTemporal((byte*)(sum + i));
+            return v;
+        }
     }
 }

@@ -97,7 +97,7 @@ internal static unsafe partial class RowNorm
             // Short groups that do not begin with a line leave too many lines half streamed.
             bool parted = layout.Length % 16 != 0 && layout.Length < LeastPartedLength;
             work.Stream = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: px == py || pr == py || parted);
-            work.StreamSum = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: px == pSum || pr == pSum).Wanted;
+            work.StreamSum = Streaming.For<T>(layout.Groups * layout.Length, layout.Length, inPlace: px == pSum || pr == pSum);
             delegate*<void*, nint, nint, void> body = pr == null ? &ForwardGroups<T, TParameter> : &ForwardSums<T, TParameter>;
             if (layout.Groups >= threads)
             {
@@ -120,8 +120,8 @@ internal static unsafe partial class RowNorm
         internal RowLayout Layout;
         internal double Eps;
         internal int GroupThreads;
-        internal Streaming Stream;
-        internal bool StreamSum, Activated, Paired;
+        internal Streaming Stream, StreamSum;
+        internal bool Activated, Paired;
     }
 
     private static void ForwardGroups<T, TParameter>(void* state, nint start, nint end)

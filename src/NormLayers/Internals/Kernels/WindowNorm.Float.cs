@@ -33,7 +33,7 @@ internal static unsafe partial class WindowNorm
     private const float LargestGradient = 1L << 40;
 
     /// <summary>The scratch of a strip, in floats, as long as that leaves it 32 positions: long rows count for more than the first-level cache.</summary>
-    private const nint StripScratch = 20480;
+    private const nint StripScratch = 14336;
 
     private const nint LongestStrip = 1024;
 
