@@ -17,6 +17,14 @@ internal static unsafe class SixteenBits
     /// <summary>Whether the type is one of the two.</summary>
     internal static bool Is<T>() => typeof(T) == typeof(Half) || typeof(T) == typeof(BFloat16);
 
+    /// <summary>Widens a half; .NET's conversion takes ten times as long.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static float Widen(Half value)
+    {
+        int bits = BitConverter.HalfToInt16Bits(value);
+        return (bits + ExponentStep & InnerExponents) == 0 ? (float)value : BitConverter.UInt32BitsToSingle((uint)bits << 13 & Placed) * BiasFactor;
+    }
+
     /// <summary>Widens 16 elements.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static Vector512<float> Widen<T>(ref readonly T source, nint offset) where T : unmanaged
