@@ -45,6 +45,44 @@ internal static class Elements
     internal static unsafe (Vector512<float> A, Vector512<float> B) LoadPairs<T>(T* source, nint offset) where T : unmanaged
         => typeof(T) == typeof(float) ? (Vector512.Load((float*)source + offset), Vector512.Load((float*)source + offset + 16)) : SixteenBits.WidenPairs(source + offset);
 
+    /// <summary>Loads 32 floats in the order in which <see cref="LoadPairs"/> loads elements of that type.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static unsafe (Vector512<float> A, Vector512<float> B) LoadInPairsOf<T>(float* source) where T : unmanaged
+    {
+        Vector512<float> a = Vector512.Load(source), b = Vector512.Load(source + 16);
+        if (typeof(T) == typeof(float))
+            return (a, b);
+        if (Avx512F.IsSupported)
+            return (Avx512F.PermuteVar16x32x2(a, Vector512<int>.Indices + Vector512<int>.Indices, b), Avx512F.PermuteVar16x32x2(a, Vector512<int>.Indices + Vector512<int>.Indices + Vector512<int>.One, b));
+        Vector512<ulong> c = a.AsUInt64(), d = b.AsUInt64();
+        return (Vector512.Narrow(c, d).AsSingle(), Vector512.Narrow(c >> 32, d >> 32).AsSingle());
+    }
+
+    /// <summary>From that order to the elements' own.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static (Vector512<float> A, Vector512<float> B) FromPairsOf<T>(Vector512<float> a, Vector512<float> b) where T : unmanaged
+    {
+        if (typeof(T) == typeof(float))
+            return (a, b);
+        if (Avx512F.IsSupported)
+        {
+            Vector512<int> order = Vector512.Create(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            return (Avx512F.PermuteVar16x32x2(a, order, b), Avx512F.PermuteVar16x32x2(a, order + Vector512.Create(8), b));
+        }
+        (Vector512<ulong> a0, Vector512<ulong> a1) = Vector512.Widen(a.AsUInt32());
+        (Vector512<ulong> b0, Vector512<ulong> b1) = Vector512.Widen(b.AsUInt32());
+        return ((a0 | b0 << 32).AsSingle(), (a1 | b1 << 32).AsSingle());
+    }
+
+    /// <summary>Adds terms in that order to 32 floats.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static unsafe void AddPairsOf<T>(float* sums, Vector512<float> a, Vector512<float> b) where T : unmanaged
+    {
+        (a, b) = FromPairsOf<T>(a, b);
+        (Vector512.Load(sums) + a).Store(sums);
+        (Vector512.Load(sums + 16) + b).Store(sums + 16);
+    }
+
     /// <summary>The float nearest to a double, by an instruction that writes all of its register: the usual one keeps a part, and so waits for whatever was computed there before.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static float ToSingle(double value) => Sse2.IsSupported ? Sse2.ConvertToVector128Single(Vector128.CreateScalar(value)).ToScalar() : (float)value;
@@ -147,9 +185,13 @@ internal static class Elements
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static double ToDouble<T>(T value) where T : unmanaged
         => typeof(T) == typeof(float) ? Unsafe.BitCast<T, float>(value)
-            : typeof(T) == typeof(Half) ? (float)Unsafe.BitCast<T, Half>(value)
+            : typeof(T) == typeof(Half) ? SixteenBits.Widen(Unsafe.BitCast<T, Half>(value))
             : typeof(T) == typeof(BFloat16) ? (float)Unsafe.BitCast<T, BFloat16>(value)
             : Unsafe.BitCast<T, double>(value);
+
+    /// <summary>The value of an element of a type that is computed in float.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static float ToFloat<T>(T value) where T : unmanaged => typeof(T) == typeof(float) ? Unsafe.BitCast<T, float>(value) : (float)ToDouble(value);
 
     /// <summary>The nearest element to a value; 16 bits by way of float, as in <see cref="Narrow{T}"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -91,7 +91,7 @@ internal static unsafe partial class ColumnMoments
             (((a + b) + (c + d)) * 0.125f).Store(centers + slot);
         }
 
-        static float At(T* element) => (float)Elements.ToDouble(*element);
+        static float At(T* element) => Elements.ToFloat(*element);
     }
 
     private static void AddTile<T>(T* x, nint stride, nint rows, Vector512<float> center, double* sums, double* squares) where T : unmanaged

@@ -152,7 +152,7 @@ internal readonly unsafe partial struct Moments
         float a = At(x) + At(x + step), b = At(x + 2 * step) + At(x + 3 * step), c = At(x + 4 * step) + At(x + 5 * step), d = At(x + 6 * step) + At(x + 7 * step);
         return ((a + b) + (c + d)) * 0.125f;
 
-        static float At(T* element) => typeof(T) == typeof(float) ? *(float*)element : (float)Elements.ToDouble(*element);
+        static float At(T* element) => Elements.ToFloat(*element);
     }
 
     /// <summary>The sums of x - center and, returned, of its square.</summary>

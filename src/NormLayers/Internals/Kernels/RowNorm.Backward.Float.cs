@@ -6,7 +6,7 @@ namespace NormLayers.Internals.Kernels;
 /// <summary>The backward of groups of floats in which nothing cancels, which is nearly always: element-wise work in float, sums in double.</summary>
 /// <remarks>
 /// <para>
-/// Order: g and g · (x - hi) of element i of a block go to lane i mod 64 of sums of floats (the last n mod 16 elements begin
+/// Order: g and g · (x - hi) of element i of a block go to lane i mod 64 of sums of floats, of 16-bit elements in the order of pairs (the last n mod 16 elements begin
 /// them); blocks (Moments.FloatBlocks) are widened, folded by halves and added in double, where what hi lacks of the mean is taken off. The terms of a
 /// parameter's gradient are added in float over four groups at a time and eight such teams, and these sums in double.
 /// </para>
@@ -346,15 +346,18 @@ internal static unsafe partial class RowNorm
         {
             Streaming.PrefetchFour(dy, i);
             Streaming.PrefetchFour(x, i);
-            Vector512<float> g0 = TWeight.Load(dy, weight, i), g1 = TWeight.Load(dy, weight, i + 16), g2 = TWeight.Load(dy, weight, i + 32), g3 = TWeight.Load(dy, weight, i + 48);
+            (Vector512<float> g0, Vector512<float> g1) = TWeight.LoadPairs(dy, weight, i);
+            (Vector512<float> g2, Vector512<float> g3) = TWeight.LoadPairs(dy, weight, i + 32);
+            (Vector512<float> d0, Vector512<float> d1) = Elements.LoadPairs(x, i);
+            (Vector512<float> d2, Vector512<float> d3) = Elements.LoadPairs(x, i + 32);
             s0 += g0;
             s1 += g1;
             s2 += g2;
             s3 += g3;
-            p0 += g0 * (Elements.LoadFloats(x, i) - hi);
-            p1 += g1 * (Elements.LoadFloats(x, i + 16) - hi);
-            p2 += g2 * (Elements.LoadFloats(x, i + 32) - hi);
-            p3 += g3 * (Elements.LoadFloats(x, i + 48) - hi);
+            p0 += g0 * (d0 - hi);
+            p1 += g1 * (d1 - hi);
+            p2 += g2 * (d2 - hi);
+            p3 += g3 * (d3 - hi);
             squares += g0 * g0;
         }
         for (; i <= n - 16; i += 16)
@@ -377,17 +380,30 @@ internal static unsafe partial class RowNorm
     private interface IWeighting
     {
         static abstract Vector512<float> Load<T>(T* dy, float* weight, nint i) where T : unmanaged;
+
+        static abstract (Vector512<float> A, Vector512<float> B) LoadPairs<T>(T* dy, float* weight, nint i) where T : unmanaged;
     }
 
     private readonly struct Unweighted : IWeighting
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static Vector512<float> Load<T>(T* dy, float* weight, nint i) where T : unmanaged => Elements.LoadFloats(dy, i);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static (Vector512<float> A, Vector512<float> B) LoadPairs<T>(T* dy, float* weight, nint i) where T : unmanaged => Elements.LoadPairs(dy, i);
     }
 
     private readonly struct Weighted : IWeighting
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static Vector512<float> Load<T>(T* dy, float* weight, nint i) where T : unmanaged => Elements.LoadFloats(dy, i) * Vector512.Load(weight + i);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static (Vector512<float> A, Vector512<float> B) LoadPairs<T>(T* dy, float* weight, nint i) where T : unmanaged
+        {
+            (Vector512<float> a, Vector512<float> b) = Elements.LoadPairs(dy, i);
+            (Vector512<float> wa, Vector512<float> wb) = Elements.LoadInPairsOf<T>(weight + i);
+            return (a * wa, b * wb);
+        }
     }
 }

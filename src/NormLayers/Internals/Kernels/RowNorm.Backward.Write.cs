@@ -170,16 +170,36 @@ internal static unsafe partial class RowNorm
         Vector512<float> hi2 = Vector512.Create(groups[2].Hi), lo2 = Vector512.Create(groups[2].Lo), rstd2 = Vector512.Create(groups[2].Rstd), mean2 = Vector512.Create(groups[2].Mean), product2 = Vector512.Create(groups[2].Product);
         Vector512<float> hi3 = Vector512.Create(groups[3].Hi), lo3 = Vector512.Create(groups[3].Lo), rstd3 = Vector512.Create(groups[3].Rstd), mean3 = Vector512.Create(groups[3].Mean), product3 = Vector512.Create(groups[3].Product);
         Vector512<float> w = Vector512<float>.One;
-        for (nint i = 0; i < whole; i += 16)
+        nint i = 0;
+        for (; sizeof(T) == 2 && i <= whole - 32; i += 32)
         {
-            // A line holds 32 elements of 16 bits.
-            if (sizeof(T) == 4 || (i & 16) == 0)
-            {
-                PrefetchTeam(dy, i + ahead, stride);
-                PrefetchTeam(x, i + ahead, stride);
-                if (TWanted.Adds)
-                    PrefetchTeam(gradSum, i + ahead, stride);
-            }
+            PrefetchTeam(dy, i + ahead, stride);
+            PrefetchTeam(x, i + ahead, stride);
+            if (TWanted.Adds)
+                PrefetchTeam(gradSum, i + ahead, stride);
+            Vector512<float> wa = w, wb = w;
+            if (TWanted.All || weight != null)
+                (wa, wb) = Elements.LoadInPairsOf<T>(weight + i);
+            (Vector512<float> ga0, Vector512<float> gb0) = Elements.LoadPairs(dy, i);
+            (Vector512<float> ta0, Vector512<float> tb0) = WritePairs<T, TMean, TWanted>(ga0, gb0, x, dx, gradSum, i, wa, wb, hi0, lo0, rstd0, mean0, product0, stream);
+            (Vector512<float> ga1, Vector512<float> gb1) = Elements.LoadPairs(dy, i + stride);
+            (Vector512<float> ta1, Vector512<float> tb1) = WritePairs<T, TMean, TWanted>(ga1, gb1, x, dx, gradSum, i + stride, wa, wb, hi1, lo1, rstd1, mean1, product1, stream);
+            (ga0, gb0, ta0, tb0) = (ga0 + ga1, gb0 + gb1, ta0 + ta1, tb0 + tb1);
+            (Vector512<float> ga2, Vector512<float> gb2) = Elements.LoadPairs(dy, i + 2 * stride);
+            (Vector512<float> ta2, Vector512<float> tb2) = WritePairs<T, TMean, TWanted>(ga2, gb2, x, dx, gradSum, i + 2 * stride, wa, wb, hi2, lo2, rstd2, mean2, product2, stream);
+            (Vector512<float> ga3, Vector512<float> gb3) = Elements.LoadPairs(dy, i + 3 * stride);
+            (Vector512<float> ta3, Vector512<float> tb3) = WritePairs<T, TMean, TWanted>(ga3, gb3, x, dx, gradSum, i + 3 * stride, wa, wb, hi3, lo3, rstd3, mean3, product3, stream);
+            if (TWanted.All || weights != null)
+                Elements.AddPairsOf<T>(weights + i, ta0 + (ta2 + ta3), tb0 + (tb2 + tb3));
+            if (TWanted.Biases || (!TWanted.All && biases != null))
+                Elements.AddPairsOf<T>(biases + i, ga0 + (ga2 + ga3), gb0 + (gb2 + gb3));
+        }
+        for (; i < whole; i += 16)
+        {
+            PrefetchTeam(dy, i + ahead, stride);
+            PrefetchTeam(x, i + ahead, stride);
+            if (TWanted.Adds)
+                PrefetchTeam(gradSum, i + ahead, stride);
             if (TWanted.All || weight != null)
                 w = Vector512.Load(weight + i);
             Vector512<float> g0 = Elements.LoadFloats(dy, i), g1 = Elements.LoadFloats(dy, i + stride), g2 = Elements.LoadFloats(dy, i + 2 * stride), g3 = Elements.LoadFloats(dy, i + 3 * stride);
@@ -209,6 +229,28 @@ internal static unsafe partial class RowNorm
         Streaming.Prefetch(in *source, i + stride);
         Streaming.Prefetch(in *source, i + 2 * stride);
         Streaming.Prefetch(in *source, i + 3 * stride);
+    }
+
+    /// <summary>Writes dx of 32 elements of a row from dy, and returns their terms of the weight's gradient.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static (Vector512<float> A, Vector512<float> B) WritePairs<T, TMean, TWanted>(Vector512<float> ga, Vector512<float> gb, T* x, T* dx, T* gradSum, nint i, Vector512<float> wa, Vector512<float> wb, Vector512<float> hi, Vector512<float> lo, Vector512<float> rstd, Vector512<float> mean, Vector512<float> product, Streaming stream)
+        where T : unmanaged
+        where TMean : struct, IMean
+        where TWanted : struct, IWanted
+    {
+        (Vector512<float> na, Vector512<float> nb) = Elements.LoadPairs(x, i);
+        (na, nb) = (TMean.Without(na, hi, lo) * rstd, TMean.Without(nb, hi, lo) * rstd);
+        if (TWanted.All || dx != null)
+        {
+            Vector512<float> da = (ga * wa - mean - na * product) * rstd, db = (gb * wb - mean - nb * product) * rstd;
+            if (TWanted.Adds || (!TWanted.All && gradSum != null))
+            {
+                (Vector512<float> sa, Vector512<float> sb) = Elements.LoadPairs(gradSum, i);
+                (da, db) = (da + sa, db + sb);
+            }
+            stream.StorePairs(da, db, dx, i);
+        }
+        return (ga * na, gb * nb);
     }
 
     /// <summary>Whether it is known that all results are wanted, the bias's gradient among them or not, and whether a sum is to be added: then nothing is asked in the loop.</summary>
@@ -304,8 +346,9 @@ internal static unsafe partial class RowNorm
             Streaming.Prefetch(in *x, i + stream.Ahead);
             Streaming.Prefetch(in *dy, i + stream.Ahead + 16);
             Streaming.Prefetch(in *x, i + stream.Ahead + 16);
-            stream.StoreFloats(Of(dy, x, i, w, hi, lo, rstd, mean, product), dx, i);
-            stream.StoreFloats(Of(dy, x, i + 16, w, hi, lo, rstd, mean, product), dx, i + 16);
+            (Vector512<float> ga, Vector512<float> gb) = Elements.LoadPairs(dy, i);
+            (Vector512<float> na, Vector512<float> nb) = Elements.LoadPairs(x, i);
+            stream.StorePairs((ga * w - mean - TMean.Without(na, hi, lo) * rstd * product) * rstd, (gb * w - mean - TMean.Without(nb, hi, lo) * rstd * product) * rstd, dx, i);
         }
         if (i <= n - 16)
         {
