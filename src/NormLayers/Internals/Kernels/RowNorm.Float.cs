@@ -99,31 +99,32 @@ internal static unsafe partial class RowNorm
     private static void ForwardFloats<T>(in ForwardWork<T, float> groups, nint start, nint end) where T : unmanaged
     {
         ForwardWork<T, float> work = groups;
-        using var memory = new RentedDoubles(CanBePaired(in work, end - start) ? work.Layout.Length + 8 : 0);
-        fixed (double* first = memory.Span)
+        nint first = work.Layout.FirstParameter(start), count = CanBePaired(in work, end - start) ? work.Layout.FirstParameter(end - 1) + work.Layout.Length - first : 0;
+        using var memory = new RentedDoubles(count == 0 ? 0 : count + 8);
+        fixed (double* paired = memory.Span)
         {
-            if (first != null)
-                Pair(ref work, (float*)(((nint)first + 63) & ~63));
+            if (count > 0)
+                Pair(ref work, first, count, (float*)(((nint)paired + 63) & ~63));
             ForwardInOrder(in work, start, end);
         }
     }
 
     /// <summary>Whether it pays to bring the parameters into the order in which 16-bit elements are taken with fewer steps.</summary>
     private static bool CanBePaired<T>(in ForwardWork<T, float> work, nint groups) where T : unmanaged
-        => sizeof(T) == 2 && work.Layout.Run == 1 && work.Layout.Period == 1 && work.Layout.Length % 64 == 0 && !work.Activated && work.GroupThreads == 1
+        => sizeof(T) == 2 && work.Layout.Run == 1 && (work.Layout.Period == 1 || work.Layout.Repeat >= LeastAlignedGroups) && work.Layout.Length % 64 == 0 && !work.Activated && work.GroupThreads == 1
             && groups >= LeastAlignedGroups && (!work.Stream.Wanted || (nint)work.Y % 32 == 0) && (work.Weight != null || work.Bias != null);
 
-    private static void Pair<T>(ref ForwardWork<T, float> work, float* memory) where T : unmanaged
+    private static void Pair<T>(ref ForwardWork<T, float> work, nint first, nint count, float* memory) where T : unmanaged
     {
-        work.Weight = Paired(work.Weight, memory, work.Layout.Length);
-        work.Bias = Paired(work.Bias, memory + work.Layout.Length, work.Layout.Length);
+        work.Weight = Paired(work.Weight, memory - first, first, count);
+        work.Bias = Paired(work.Bias, memory + count - first, first, count);
         work.Paired = true;
 
-        static float* Paired(float* source, float* destination, nint length)
+        static float* Paired(float* source, float* destination, nint first, nint count)
         {
             if (source == null)
                 return null;
-            for (nint i = 0; i < length; i++)
+            for (nint i = first; i < first + count; i++)
                 destination[InPairs(i)] = source[i];
             return destination;
         }

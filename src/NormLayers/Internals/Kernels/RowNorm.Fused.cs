@@ -111,6 +111,84 @@ internal static unsafe partial class RowNorm
         Streaming.Fence();
     }
 
+    /// <summary>The elements and a residual, whose sum is a result; it is rounded to the element type, and so taken.</summary>
+    private readonly struct Sums : ISource
+    {
+        public static bool Adds => true;
+
+        public static bool Streams => false;
+
+        public static float CenterOf<T>(T* next, T* residual, nint n) where T : unmanaged
+        {
+            T* eight = stackalloc T[8];
+            for (nint i = 0; i < 8; i++)
+                eight[i] = Plus(next[i * (n >> 3)], residual[i * (n >> 3)]);
+            return Moments.CenterOf(eight, 8);
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Prefetch<T>(T* next, T* residual, nint i) where T : unmanaged
+        {
+            Streaming.PrefetchFour(next, i);
+            Streaming.PrefetchFour(residual, i);
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static (Vector512<float> A, Vector512<float> B) LoadPairs<T>(T* next, T* residual, T* sum, T* copy, nint i) where T : unmanaged
+        {
+            (Vector512<float> a, Vector512<float> b) = Elements.LoadPairs(next, i);
+            (Vector512<float> c, Vector512<float> d) = Elements.LoadPairs(residual, i);
+            (a, b) = (a + c, b + d);
+            default(Streaming).StorePairs(a, b, sum, i);
+            return typeof(T) == typeof(float) ? (a, b) : Elements.LoadPairs(sum, i);
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Load<T>(T* next, T* residual, T* sum, T* copy, nint i) where T : unmanaged
+        {
+            Elements.StoreFloats(Elements.LoadFloats(next, i) + Elements.LoadFloats(residual, i), sum, i);
+            return Elements.LoadFloats(sum, i);
+        }
+    }
+
+    /// <summary>The same, and the sum leaves past the caches: what is normalized is a copy.</summary>
+    private readonly struct StreamedSums : ISource
+    {
+        public static bool Adds => true;
+
+        public static bool Streams => true;
+
+        public static float CenterOf<T>(T* next, T* residual, nint n) where T : unmanaged => Sums.CenterOf(next, residual, n);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Prefetch<T>(T* next, T* residual, nint i) where T : unmanaged => Sums.Prefetch(next, residual, i);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static (Vector512<float> A, Vector512<float> B) LoadPairs<T>(T* next, T* residual, T* sum, T* copy, nint i) where T : unmanaged
+        {
+            (Vector512<float> a, Vector512<float> b) = Sums.LoadPairs(next, residual, copy, copy, i);
+            if (typeof(T) == typeof(float))
+            {
+                Streaming.Store(a, ref *(float*)(sum + i), 0);
+                Streaming.Store(b, ref *(float*)(sum + i), 16);
+            }
+            else
+                Streaming.Store(Vector512.Load((byte*)(copy + i)), ref *(byte*)(sum + i), 0);
+            return (a, b);
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Load<T>(T* next, T* residual, T* sum, T* copy, nint i) where T : unmanaged
+        {
+            Vector512<float> v = Sums.Load(next, residual, copy, copy, i);
+            if (typeof(T) == typeof(float))
+                Streaming.Store(v, ref *(float*)(sum + i), 0);
+            else
+                Vector256.Load((byte*)(copy + i)).StoreAlignedNonTemporal((byte*)(sum + i));
+            return v;
+        }
+    }
+
     /// <summary>The elements that one vector of the type they are computed in holds.</summary>
     private static int StepOf<T>() => typeof(T) == typeof(double) ? Vector512<double>.Count : Vector512<float>.Count;
 
