@@ -15,6 +15,7 @@ namespace NormLayers.Internals;
 internal static unsafe class SixteenBits
 {
     /// <summary>Whether the type is one of the two.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static bool Is<T>() => typeof(T) == typeof(Half) || typeof(T) == typeof(BFloat16);
 
     /// <summary>Widens a half; .NET's conversion takes ten times as long.</summary>

@@ -93,8 +93,15 @@ internal readonly unsafe struct Streaming
             packed.Store(address);
             return;
         }
-        packed.GetLower().StoreAlignedNonTemporal(address);
-        packed.GetUpper().StoreAlignedNonTemporal(address + 8);
+        StoreHalves(packed, address);
+    }
+
+    /// <summary>Stores a line past the caches at an address that is a multiple of half of it.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void StoreHalves(Vector512<uint> value, uint* address)
+    {
+        value.GetLower().StoreAlignedNonTemporal(address);
+        value.GetUpper().StoreAlignedNonTemporal(address + Vector256<uint>.Count);
     }
 
     /// <summary>Asks for the line of an element, which need not exist, to be brought to the second-level cache.</summary>

@@ -29,29 +29,30 @@ internal static unsafe partial class ChannelNorm
         /// <summary>The elements of joined rows before that line, which is also where in a row the first stretch begins (modulo its columns).</summary>
         internal readonly nint Before;
 
-        private readonly nint step;
+        /// <summary>The elements of a vector; of a 16-bit type twice as many as floats, those of even index before those of odd.</summary>
+        internal readonly nint Step;
 
         internal Lanes(nint columns, nint rows, bool joined, nint before, nint head, nint step)
-            => (Length, Head, Columns, Before, Joined, this.step) = (columns * rows, head, columns, before, joined, step);
+            => (Length, Head, Columns, Before, Joined, Step) = (columns * rows, head, columns, before, joined, step);
 
-        internal bool HasTail => (Length - Head) % step != 0;
+        internal bool HasTail => (Length - Head) % Step != 0;
 
         /// <summary>The lanes of all vectors.</summary>
-        internal nint Count => Length < step ? step : ((Head > 0 ? 1 : 0) + (Length - Head + step - 1) / step) * step;
+        internal nint Count => Length < Step ? Step : ((Head > 0 ? 1 : 0) + (Length - Head + Step - 1) / Step) * Step;
 
         /// <summary>The column of a lane.</summary>
         internal nint ColumnOf(nint lane)
         {
-            nint vector = lane & ~(step - 1), start = Head == 0 ? vector : vector == 0 ? 0 : vector - step + Head;
-            nint element = Math.Max(0, Math.Min(start, Length - step)) + (lane - vector);
+            nint vector = lane & ~(Step - 1), start = Head == 0 ? vector : vector == 0 ? 0 : vector - Step + Head, within = lane - vector;
+            nint element = Math.Max(0, Math.Min(start, Length - Step)) + (Step == 2 * Elements.Step ? (2 * within & Step - 1) + within / Elements.Step : within);
             return (Math.Min(element, Length - 1) + Before) % Columns;
         }
     }
 
     /// <summary>How to go through the rows of a strip.</summary>
-    private static Lanes LanesOf<T>(in ChannelLayout layout, nint columns, bool whole, T* result, nint step, ref Streaming stream) where T : unmanaged
+    private static Lanes LanesOf<T>(in ChannelLayout layout, nint columns, bool whole, T* result, ref Streaming stream) where T : unmanaged
     {
-        nint alignment = step / Math.Min(step, columns & -columns), joined = (LeastPeriod + columns - 1) / columns;
+        nint step = Vector512<byte>.Count / sizeof(T), alignment = step / Math.Min(step, columns & -columns), joined = (LeastPeriod + columns - 1) / columns;
         joined = (joined + alignment - 1) / alignment * alignment;
         if (whole && layout.Axis != ParameterAxis.Row && joined * columns <= MostPeriod && layout.Rows >= joined)
         {
@@ -74,7 +75,7 @@ internal static unsafe partial class ChannelNorm
                 Partition.Run(layout.Rows, strip.Work->Threads, &ApplyMixedRows<T, TCompute>, state);
             return;
         }
-        strip.Lanes = LanesOf(in layout, strip.Columns, strip.Columns == layout.Columns, strip.Y, Vector512<TCompute>.Count, ref strip.Stream);
+        strip.Lanes = LanesOf(in layout, strip.Columns, strip.Columns == layout.Columns, strip.Y, ref strip.Stream);
         nint lanes = strip.Lanes.Count;
         using var memory = new RentedDoubles(ColumnScale<TCompute>.Arrays * lanes + 8);
         fixed (double* parameters = memory.Span)
@@ -205,7 +206,7 @@ internal static unsafe partial class ChannelNorm
         where TCompute : unmanaged, IFloatingPointIeee754<TCompute>
         where TAxis : struct, IAxis
     {
-        nint stride = strip.RowStride, length = strip.Lanes.Length, head = strip.Lanes.Head, step = Vector512<TCompute>.Count, last = strip.Lanes.Count - step;
+        nint stride = strip.RowStride, length = strip.Lanes.Length, head = strip.Lanes.Head, step = Vector512<byte>.Count / sizeof(T), last = strip.Lanes.Count - step;
         bool hasTail = strip.Lanes.HasTail;
         T* x = strip.X + first * stride, y = strip.Y + first * stride;
         ColumnScale<TCompute> scale = strip.LaneScale;
@@ -215,7 +216,7 @@ internal static unsafe partial class ChannelNorm
             for (nint row = 0; row < rows; row++)
             {
                 for (nint j = 0; j < length; j++)
-                    ApplyScalar(x + row * stride + j, y + row * stride + j, j, in scale, TAxis.IsRow ? strip.Work->WeightOf(first + row) : scale.Weight[j], TAxis.IsRow ? strip.Work->BiasOf(first + row) : scale.Bias[j]);
+                    ApplyScalar(x + row * stride + j, y + row * stride + j, j, in strip.Scale, TAxis.IsRow ? strip.Work->WeightOf(first + row) : strip.Scale.Weight[j], TAxis.IsRow ? strip.Work->BiasOf(first + row) : strip.Scale.Bias[j]);
             }
             return;
         }
@@ -230,22 +231,22 @@ internal static unsafe partial class ChannelNorm
                 (w0, w1, w2, w3) = (Vector512.Create(strip.Work->WeightOf(r)), Vector512.Create(strip.Work->WeightOf(r + Math.Min(1, left))), Vector512.Create(strip.Work->WeightOf(r + Math.Min(2, left))), Vector512.Create(strip.Work->WeightOf(r + Math.Min(3, left))));
                 (b0, b1, b2, b3) = (Vector512.Create(strip.Work->BiasOf(r)), Vector512.Create(strip.Work->BiasOf(r + Math.Min(1, left))), Vector512.Create(strip.Work->BiasOf(r + Math.Min(2, left))), Vector512.Create(strip.Work->BiasOf(r + Math.Min(3, left))));
             }
-            Vector512<TCompute> last0 = default, last1 = default, last2 = default, last3 = default;
+            Vector512<byte> last0 = default, last1 = default, last2 = default, last3 = default;
             if (hasTail)
             {
                 nint at = length - step;
-                last0 = Of(x + at, last, in scale, w0, b0);
-                last1 = Of(x + at + r1, last, in scale, w1, b1);
-                last2 = Of(x + at + r2, last, in scale, w2, b2);
-                last3 = Of(x + at + r3, last, in scale, w3, b3);
+                last0 = OfOnce(x + at, last, in scale, w0, b0);
+                last1 = OfOnce(x + at + r1, last, in scale, w1, b1);
+                last2 = OfOnce(x + at + r2, last, in scale, w2, b2);
+                last3 = OfOnce(x + at + r3, last, in scale, w3, b3);
             }
             nint lane = 0;
             if (head > 0)
             {
-                Store(Of(x, 0, in scale, w0, b0), y, default);
-                Store(Of(x + r1, 0, in scale, w1, b1), y + r1, default);
-                Store(Of(x + r2, 0, in scale, w2, b2), y + r2, default);
-                Store(Of(x + r3, 0, in scale, w3, b3), y + r3, default);
+                Store(OfOnce(x, 0, in scale, w0, b0), y, default);
+                Store(OfOnce(x + r1, 0, in scale, w1, b1), y + r1, default);
+                Store(OfOnce(x + r2, 0, in scale, w2, b2), y + r2, default);
+                Store(OfOnce(x + r3, 0, in scale, w3, b3), y + r3, default);
                 lane = step;
             }
             for (nint i = head; i <= length - step; i += step, lane += step)
@@ -255,8 +256,8 @@ internal static unsafe partial class ChannelNorm
                 Streaming.Prefetch(in *element, stream.Ahead + r1);
                 Streaming.Prefetch(in *element, stream.Ahead + r2);
                 Streaming.Prefetch(in *element, stream.Ahead + r3);
-                Vector512<TCompute> y0 = Of(element, lane, in scale, w0, b0), y1 = Of(element + r1, lane, in scale, w1, b1);
-                Vector512<TCompute> y2 = Of(element + r2, lane, in scale, w2, b2), y3 = Of(element + r3, lane, in scale, w3, b3);
+                Vector512<byte> y0 = Of(element, lane, in scale, w0, b0), y1 = Of(element + r1, lane, in scale, w1, b1);
+                Vector512<byte> y2 = Of(element + r2, lane, in scale, w2, b2), y3 = Of(element + r3, lane, in scale, w3, b3);
                 Store(y0, result, stream);
                 Store(y1, result + r1, stream);
                 Store(y2, result + r2, stream);
@@ -272,10 +273,26 @@ internal static unsafe partial class ChannelNorm
             }
         }
 
+        // Only the loop's own are inlined: the JIT gives up where a method grows too large, in the loop as well.
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        static Vector512<byte> OfOnce(T* x, nint lane, in ColumnScale<TCompute> scale, Vector512<TCompute> weight, Vector512<TCompute> bias) => Of(x, lane, in scale, weight, bias);
+
+        // A vector of results in the type that they are stored in.
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        static Vector512<TCompute> Of(T* x, nint lane, in ColumnScale<TCompute> scale, Vector512<TCompute> weight, Vector512<TCompute> bias)
+        static Vector512<byte> Of(T* x, nint lane, in ColumnScale<TCompute> scale, Vector512<TCompute> weight, Vector512<TCompute> bias)
         {
-            Vector512<TCompute> normalized = (Load<T, TCompute>(x) - Vector512.Load(scale.Hi + lane) - Vector512.Load(scale.Lo + lane)) * Vector512.Load(scale.Rstd + lane);
+            if (typeof(TCompute) == typeof(double))
+                return Affine(Vector512.Load((double*)x).As<double, TCompute>(), lane, in scale, weight, bias).AsByte();
+            if (typeof(T) == typeof(float))
+                return Affine(Vector512.Load((float*)x).As<float, TCompute>(), lane, in scale, weight, bias).AsByte();
+            (Vector512<float> even, Vector512<float> odd) = SixteenBits.WidenPairs(x);
+            return SixteenBits.NarrowPairs<T>(Affine(even.As<float, TCompute>(), lane, in scale, weight, bias).AsSingle(), Affine(odd.As<float, TCompute>(), lane + Elements.Step, in scale, weight, bias).AsSingle()).AsByte();
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static Vector512<TCompute> Affine(Vector512<TCompute> x, nint lane, in ColumnScale<TCompute> scale, Vector512<TCompute> weight, Vector512<TCompute> bias)
+        {
+            Vector512<TCompute> normalized = (x - Vector512.Load(scale.Hi + lane) - Vector512.Load(scale.Lo + lane)) * Vector512.Load(scale.Rstd + lane);
             return TAxis.IsRow ? normalized * weight + bias : normalized * Vector512.Load(scale.Weight + lane) + Vector512.Load(scale.Bias + lane);
         }
     }
@@ -310,20 +327,15 @@ internal static unsafe partial class ChannelNorm
         return Elements.FromDouble<T>(double.IsNaN(v) ? double.NaN : v);
     }
 
-    /// <summary>Loads a vector of elements in the type that they are computed in.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<TCompute> Load<T, TCompute>(T* x) where T : unmanaged
-        => typeof(TCompute) == typeof(double) ? Vector512.Load((double*)x).As<double, TCompute>() : Elements.LoadFloats(x, 0).As<float, TCompute>();
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Store<T, TCompute>(Vector512<TCompute> value, T* y, Streaming stream) where T : unmanaged
+    private static void Store<T>(Vector512<byte> value, T* y, Streaming stream) where T : unmanaged
     {
-        if (typeof(TCompute) == typeof(float))
-            stream.StoreFloats(value.AsSingle(), y, 0);
-        else if (stream.Wanted)
-            Streaming.Store(value.AsDouble(), ref *(double*)y, 0);
+        if (!stream.Wanted)
+            value.Store((byte*)y);
+        else if (sizeof(T) != 2)
+            Streaming.Store(value, ref *(byte*)y, 0);
         else
-            value.AsDouble().Store((double*)y);
+            Streaming.StoreHalves(value.AsUInt32(), (uint*)y);
     }
 
     /// <summary>What a weight and a bias belong to.</summary>

@@ -40,15 +40,22 @@ internal static unsafe partial class ChannelNorm
     /// <summary>From one value a column to one a lane.</summary>
     private static void Expand<TCompute>(TCompute* columns, TCompute* lanes, in Lanes order) where TCompute : unmanaged
     {
-        for (nint vector = 0; vector < order.Count; vector += Vector512<TCompute>.Count)
+        for (nint vector = 0; vector < order.Count; vector += order.Step)
         {
             nint column = order.ColumnOf(vector);
-            if (column + Vector512<TCompute>.Count <= order.Columns)
+            if (column + order.Step <= order.Columns)
             {
-                Vector512.Load(columns + column).Store(lanes + vector);
+                if (order.Step == Vector512<TCompute>.Count)
+                {
+                    Vector512.Load(columns + column).Store(lanes + vector);
+                    continue;
+                }
+                (Vector512<float> even, Vector512<float> odd) = Elements.LoadInPairsOf<Half>((float*)columns + column);
+                even.Store((float*)lanes + vector);
+                odd.Store((float*)lanes + vector + Elements.Step);
                 continue;
             }
-            for (nint lane = vector; lane < vector + Vector512<TCompute>.Count; lane++)
+            for (nint lane = vector; lane < vector + order.Step; lane++)
                 lanes[lane] = columns[order.ColumnOf(lane)];
         }
     }
@@ -94,12 +101,12 @@ internal static unsafe partial class ChannelNorm
         where TAxis : struct, IAxis
         where TGradient : struct, IGradient
     {
-        nint stride = strip.RowStride, length = strip.Lanes.Length, head = strip.Lanes.Head, last = strip.Lanes.Count - Elements.Step;
+        nint stride = strip.RowStride, length = strip.Lanes.Length, head = strip.Lanes.Head, step = strip.Lanes.Step, last = strip.Lanes.Count - step;
         bool hasTail = strip.Lanes.HasTail;
         T* dy = strip.Dy + first * stride, x = strip.X + first * stride, dx = strip.Dx + first * stride;
         GradientScale scale = strip.LaneScale;
         Streaming stream = strip.Stream;
-        if (length < Elements.Step)
+        if (length < step)
         {
             for (nint row = 0; row < rows; row++)
             {
@@ -119,24 +126,24 @@ internal static unsafe partial class ChannelNorm
                 (w0, w1) = (Vector512.Create((float)strip.Work->WeightOf(r)), Vector512.Create((float)strip.Work->WeightOf(r + Math.Min(1, left))));
                 (w2, w3) = (Vector512.Create((float)strip.Work->WeightOf(r + Math.Min(2, left))), Vector512.Create((float)strip.Work->WeightOf(r + Math.Min(3, left))));
             }
-            Vector512<float> last0 = default, last1 = default, last2 = default, last3 = default;
-            nint tail = length - Elements.Step, lane = 0;
+            Vector512<byte> last0 = default, last1 = default, last2 = default, last3 = default;
+            nint tail = length - step, lane = 0;
             if (hasTail)
             {
-                last0 = Of(dy + tail, x + tail, last, in scale, w0);
-                last1 = Of(dy + tail + r1, x + tail + r1, last, in scale, w1);
-                last2 = Of(dy + tail + r2, x + tail + r2, last, in scale, w2);
-                last3 = Of(dy + tail + r3, x + tail + r3, last, in scale, w3);
+                last0 = OfOnce(dy + tail, x + tail, last, in scale, w0);
+                last1 = OfOnce(dy + tail + r1, x + tail + r1, last, in scale, w1);
+                last2 = OfOnce(dy + tail + r2, x + tail + r2, last, in scale, w2);
+                last3 = OfOnce(dy + tail + r3, x + tail + r3, last, in scale, w3);
             }
             if (head > 0)
             {
-                Elements.StoreFloats(Of(dy, x, 0, in scale, w0), dx, 0);
-                Elements.StoreFloats(Of(dy + r1, x + r1, 0, in scale, w1), dx, r1);
-                Elements.StoreFloats(Of(dy + r2, x + r2, 0, in scale, w2), dx, r2);
-                Elements.StoreFloats(Of(dy + r3, x + r3, 0, in scale, w3), dx, r3);
-                lane = Elements.Step;
+                Store(OfOnce(dy, x, 0, in scale, w0), dx, default);
+                Store(OfOnce(dy + r1, x + r1, 0, in scale, w1), dx + r1, default);
+                Store(OfOnce(dy + r2, x + r2, 0, in scale, w2), dx + r2, default);
+                Store(OfOnce(dy + r3, x + r3, 0, in scale, w3), dx + r3, default);
+                lane = step;
             }
-            for (nint i = head; i <= tail; i += Elements.Step, lane += Elements.Step)
+            for (nint i = head; i <= tail; i += step, lane += step)
             {
                 T* gradient = dy + i, input = x + i, result = dx + i;
                 Streaming.Prefetch(in *gradient, stream.Ahead);
@@ -150,29 +157,40 @@ internal static unsafe partial class ChannelNorm
                     Streaming.Prefetch(in *input, stream.Ahead + r2);
                     Streaming.Prefetch(in *input, stream.Ahead + r3);
                 }
-                Vector512<float> d0 = Of(gradient, input, lane, in scale, w0), d1 = Of(gradient + r1, input + r1, lane, in scale, w1);
-                Vector512<float> d2 = Of(gradient + r2, input + r2, lane, in scale, w2), d3 = Of(gradient + r3, input + r3, lane, in scale, w3);
-                stream.StoreFloats(d0, result, 0);
-                stream.StoreFloats(d1, result, r1);
-                stream.StoreFloats(d2, result, r2);
-                stream.StoreFloats(d3, result, r3);
+                Vector512<byte> d0 = Of(gradient, input, lane, in scale, w0), d1 = Of(gradient + r1, input + r1, lane, in scale, w1);
+                Vector512<byte> d2 = Of(gradient + r2, input + r2, lane, in scale, w2), d3 = Of(gradient + r3, input + r3, lane, in scale, w3);
+                Store(d0, result, stream);
+                Store(d1, result + r1, stream);
+                Store(d2, result + r2, stream);
+                Store(d3, result + r3, stream);
             }
             if (hasTail)
             {
-                Elements.StoreFloats(last0, dx, tail);
-                Elements.StoreFloats(last1, dx, tail + r1);
-                Elements.StoreFloats(last2, dx, tail + r2);
-                Elements.StoreFloats(last3, dx, tail + r3);
+                Store(last0, dx + tail, default);
+                Store(last1, dx + tail + r1, default);
+                Store(last2, dx + tail + r2, default);
+                Store(last3, dx + tail + r3, default);
             }
         }
 
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        static Vector512<byte> OfOnce(T* dy, T* x, nint lane, in GradientScale scale, Vector512<float> weight) => Of(dy, x, lane, in scale, weight);
+
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        static Vector512<float> Of(T* dy, T* x, nint lane, in GradientScale scale, Vector512<float> weight)
+        static Vector512<byte> Of(T* dy, T* x, nint lane, in GradientScale scale, Vector512<float> weight)
         {
-            Vector512<float> g = Elements.LoadFloats(dy, 0) * (TAxis.IsRow ? weight : Vector512.Load(scale.Weight + lane));
-            return TGradient.IsFull
-                ? (g - Vector512.Load(scale.Mean + lane) - (Elements.LoadFloats(x, 0) - Vector512.Load(scale.Hi + lane)) * Vector512.Load(scale.Product + lane)) * Vector512.Load(scale.Rstd + lane)
-                : g;
+            if (typeof(T) == typeof(float))
+                return Gradient(Vector512.Load((float*)dy), TGradient.IsFull ? Vector512.Load((float*)x) : default, lane, in scale, weight).AsByte();
+            (Vector512<float> even, Vector512<float> odd) = SixteenBits.WidenPairs(dy);
+            (Vector512<float> evenX, Vector512<float> oddX) = TGradient.IsFull ? SixteenBits.WidenPairs(x) : default;
+            return SixteenBits.NarrowPairs<T>(Gradient(even, evenX, lane, in scale, weight), Gradient(odd, oddX, lane + Elements.Step, in scale, weight)).AsByte();
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static Vector512<float> Gradient(Vector512<float> dy, Vector512<float> x, nint lane, in GradientScale scale, Vector512<float> weight)
+        {
+            Vector512<float> g = dy * (TAxis.IsRow ? weight : Vector512.Load(scale.Weight + lane));
+            return TGradient.IsFull ? (g - Vector512.Load(scale.Mean + lane) - (x - Vector512.Load(scale.Hi + lane)) * Vector512.Load(scale.Product + lane)) * Vector512.Load(scale.Rstd + lane) : g;
         }
     }
 

@@ -41,7 +41,10 @@ internal static unsafe partial class ColumnMoments
         {
             nint count = Math.Min(FloatTileRows, rows - row), at = stride;
             T* tile = columns < Elements.Step ? Staged(x + row * stride, ref at, count, columns, end, staged) : x + row * stride;
-            for (nint slot = 0; slot < columns; slot += Elements.Step)
+            nint slot = 0;
+            for (; sizeof(T) == 2 && slot <= columns - 2 * Elements.Step; slot += 2 * Elements.Step)
+                AddTileOfPairs(tile + slot, at, count, centers + slot, sums + slot, squares + slot);
+            for (; slot < columns; slot += Elements.Step)
                 AddTile(tile + StartOf(slot, columns), at, count, Vector512.Load(centers + slot), sums + slot, squares + slot);
         }
         double* mask = stackalloc double[Elements.Step];
@@ -125,6 +128,53 @@ internal static unsafe partial class ColumnMoments
         }
         AddTo(sums, s0, s1, s2, s3);
         AddTo(squares, q0, q1, q2, q3);
+    }
+
+    /// <summary>The same of 32 columns of a 16-bit type, which is widened with fewer steps than twice 16.</summary>
+    private static void AddTileOfPairs<T>(T* x, nint stride, nint rows, float* centers, double* sums, double* squares) where T : unmanaged
+    {
+        (Vector512<float> centerA, Vector512<float> centerB) = Elements.LoadInPairsOf<T>(centers);
+        Vector512<float> s0 = default, s1 = default, s2 = default, s3 = default, q0 = default, q1 = default, q2 = default, q3 = default;
+        Vector512<float> t0 = default, t1 = default, t2 = default, t3 = default, r0 = default, r1 = default, r2 = default, r3 = default;
+        nint row = 0;
+        for (; row <= rows - 4; row += 4)
+        {
+            T* next = x + FloatTileRows * stride;
+            Streaming.Prefetch(in *next, 0);
+            Streaming.Prefetch(in *next, stride);
+            Streaming.Prefetch(in *next, 2 * stride);
+            Streaming.Prefetch(in *next, 3 * stride);
+            Add(x, centerA, centerB, ref s0, ref t0, ref q0, ref r0);
+            Add(x + stride, centerA, centerB, ref s1, ref t1, ref q1, ref r1);
+            Add(x + 2 * stride, centerA, centerB, ref s2, ref t2, ref q2, ref r2);
+            Add(x + 3 * stride, centerA, centerB, ref s3, ref t3, ref q3, ref r3);
+            x += 4 * stride;
+        }
+        for (; row < rows; row++, x += stride)
+            Add(x, centerA, centerB, ref s0, ref t0, ref q0, ref r0);
+        (s0, t0) = Elements.FromPairsOf<T>(s0, t0);
+        (s1, t1) = Elements.FromPairsOf<T>(s1, t1);
+        (s2, t2) = Elements.FromPairsOf<T>(s2, t2);
+        (s3, t3) = Elements.FromPairsOf<T>(s3, t3);
+        AddTo(sums, s0, s1, s2, s3);
+        AddTo(sums + Elements.Step, t0, t1, t2, t3);
+        (q0, r0) = Elements.FromPairsOf<T>(q0, r0);
+        (q1, r1) = Elements.FromPairsOf<T>(q1, r1);
+        (q2, r2) = Elements.FromPairsOf<T>(q2, r2);
+        (q3, r3) = Elements.FromPairsOf<T>(q3, r3);
+        AddTo(squares, q0, q1, q2, q3);
+        AddTo(squares + Elements.Step, r0, r1, r2, r3);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static void Add(T* x, Vector512<float> centerA, Vector512<float> centerB, ref Vector512<float> s, ref Vector512<float> t, ref Vector512<float> q, ref Vector512<float> r)
+        {
+            (Vector512<float> a, Vector512<float> b) = Elements.LoadPairs(x, 0);
+            (a, b) = (a - centerA, b - centerB);
+            s += a;
+            t += b;
+            q += a * a;
+            r += b * b;
+        }
     }
 
     /// <summary>Adds four times 16 floats to doubles, as doubles: of few rows the rounding of their sums would show.</summary>
