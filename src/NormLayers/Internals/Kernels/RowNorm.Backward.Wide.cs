@@ -1,8 +1,8 @@
 namespace NormLayers.Internals.Kernels;
 
-/// <summary>The backward of groups too long for the second-level cache, which have a weight for each element.</summary>
+/// <summary>The backward of groups so long that threads share them, and of those too long for the second-level cache, which have a weight for each element.</summary>
 /// <remarks>
-/// Up to 32 groups are summed one after the other, and then written block by block, all of them: a block's weights and terms stay in the first-level cache. Blocks may go to any
+/// Of the latter up to 32 groups are summed one after the other, and then written block by block, all of them: a block's weights and terms stay in the first-level cache. Blocks may go to any
 /// thread. The order of additions is that of RowNorm.Backward.Float.cs.
 /// </remarks>
 internal static unsafe partial class RowNorm
@@ -129,4 +129,53 @@ internal static unsafe partial class RowNorm
             }
         }
     }
+
+    /// <summary>All groups, one after the other, the runs of each shared among the threads: where there are fewer groups than threads. The bits are those of one thread.</summary>
+    private static void BackwardShared<T>(in BackwardWork<T, float> work, int threads) where T : unmanaged
+    {
+        nint count = work.Layout.GroupParameters;
+        using var memory = new RentedDoubles(count * sizeof(FloatSums) / sizeof(double));
+        fixed (double* sums = memory.Span)
+        {
+            var part = new GroupPart<T>(in work) { Sums = (FloatSums*)sums };
+            for (nint g = 0; g < work.Layout.Groups; g++)
+            {
+                nint first = work.Layout.FirstParameter(g);
+                double* weights = work.WeightSums == null ? null : work.WeightSums + first, biases = work.BiasSums == null ? null : work.BiasSums + first;
+                if (!IsOrdinary(in work.Statistics[g]))
+                {
+                    BackwardInDouble(in work, g, weights, biases);
+                    continue;
+                }
+                part.MoveTo(in work, g);
+                Partition.Run(count, threads, &SumRuns<T>, &part);
+                FloatSums total = default;
+                for (nint p = 0; p < count; p++)
+                {
+                    total.AddScaled(in part.Sums[p], part.WeightOf(p));
+                    AddRun(in part.Sums[p], in work.Statistics[g], p, weights, biases);
+                }
+                if (part.Dx == null)
+                    continue;
+                if (total.AreExactInFloat(work.Statistics[g].ScaledRstd, in work.Layout, out double mean, out double product) || FloatSums.AreExactInFloat(part.MeanSquare(), mean * mean + product * product))
+                {
+                    part.Group.Set(in work.Statistics[g], mean, product, ofTerms: false);
+                    Partition.Run(count, threads, &WriteRuns<T>, &part);
+                }
+                else
+                    BackwardInDouble(in work, g, null, null);
+            }
+        }
+        if (work.Stream.Wanted)
+            Streaming.Fence();
+    }
+
+    private static void SumRuns<T>(void* state, nint start, nint end) where T : unmanaged
+    {
+        ref readonly GroupPart<T> part = ref *(GroupPart<T>*)state;
+        for (nint p = start; p < end; p++)
+            Sum(part.Dy + p * part.Run, part.X + p * part.Run, null, part.Run, in *part.Statistics, ref part.Sums[p]);
+    }
+
+    private static void WriteRuns<T>(void* state, nint start, nint end) where T : unmanaged => WriteRuns(in *(GroupPart<T>*)state, start, end);
 }
