@@ -187,7 +187,7 @@ internal static unsafe partial class ChannelNorm
             Vector512<double> rstd = Widen(scale.Rstd + j), lo = Widen(scale.Mean + j);
             // As AreExact.
             Vector512<double> ordinary = Vector512.GreaterThan(rstd, Vector512.Create(Elements.LeastFloatRstd)) & Vector512.LessThan(rstd, Vector512.Create(Elements.LargestFloatRstd));
-            Vector512<double> inRange = RowNorm.FloatSums.AreExactInFloat(squares, mean * mean + (product + product) * product);
+            Vector512<double> inRange = RowNorm.FloatSums.AreExactInFloat(squares, mean, product);
             Vector512<double> zero = Vector512.Equals(squares, default) & Vector512.Equals(Vector512.Load(sums + j), default) & Vector512.Equals(product, default);
             (ordinary & (inRange | zero)).Store(mask);
             product *= rstd;

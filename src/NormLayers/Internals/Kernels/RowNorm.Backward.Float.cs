@@ -55,16 +55,17 @@ internal static unsafe partial class RowNorm
             double share = 1.0 / layout.Length, squares = Squares * share;
             mean = layout.Centered ? Sum * share : 0;
             product = layout.Scaled ? Product * rstd * share : 0;
-            return AreExactInFloat(squares, mean * mean + 2 * product * product);
+            return AreExactInFloat(squares, mean, product);
         }
 
-        /// <summary>The same for a mean square, of which so much is taken off.</summary>
-        internal static bool AreExactInFloat(double squares, double taken) => squares is >= LeastSquare and <= LargestSquare && squares - taken >= squares / 4;
+        /// <summary>The same for a mean square.</summary>
+        internal static bool AreExactInFloat(double squares, double mean, double product)
+            => squares is >= LeastSquare and <= LargestSquare && squares - mean * mean - 2 * product * product >= squares / 4;
 
-        /// <summary>The same in each lane, of which so much of the mean square is taken off.</summary>
-        internal static Vector512<double> AreExactInFloat(Vector512<double> squares, Vector512<double> taken)
+        /// <summary>The same in each lane.</summary>
+        internal static Vector512<double> AreExactInFloat(Vector512<double> squares, Vector512<double> mean, Vector512<double> product)
             => Vector512.GreaterThanOrEqual(squares, Vector512.Create(LeastSquare)) & Vector512.LessThanOrEqual(squares, Vector512.Create(LargestSquare))
-                & Vector512.GreaterThanOrEqual(squares - taken, squares * 0.25);
+                & Vector512.GreaterThanOrEqual(squares - mean * mean - (product + product) * product, squares * 0.25);
     }
 
     /// <summary>Whether products of a group's elements stay in range, and its deviations have all of float's digits.</summary>
@@ -91,7 +92,7 @@ internal static unsafe partial class RowNorm
                 ref readonly GroupStatistics group = ref work.Statistics[g];
                 T* dy = work.Dy + g * length;
                 if (IsOrdinary(in group) && (Sum(dy, work.X + g * length, weight, length, in group, ref sums).AreExactInFloat(group.ScaledRstd, in work.Layout, out double mean, out double product)
-                    || FloatSums.AreExactInFloat(SumOfSquares(dy, weight, length) / length, mean * mean + product * product)))
+                    || FloatSums.AreExactInFloat(SumOfSquares(dy, weight, length) / length, mean, product)))
                 {
                     if (waiting == 0)
                         first = period;
@@ -147,7 +148,7 @@ internal static unsafe partial class RowNorm
         }
         if (part.Dx == null)
             return;
-        if (!sums.AreExactInFloat(group.ScaledRstd, in work.Layout, out double mean, out double product) && !FloatSums.AreExactInFloat(part.MeanSquare(), mean * mean + product * product))
+        if (!sums.AreExactInFloat(group.ScaledRstd, in work.Layout, out double mean, out double product) && !FloatSums.AreExactInFloat(part.MeanSquare(), mean, product))
         {
             BackwardInDouble(in work, g, null, null);
             return;

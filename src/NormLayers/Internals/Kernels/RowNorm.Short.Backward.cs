@@ -141,7 +141,7 @@ internal static unsafe partial class RowNorm
             product = layout.Scaled ? (product - lo * sum) * rstd * share : default;
             sum = layout.Centered ? sum * share : default;
             Vector512<double> hasDigits = Vector512.GreaterThanOrEqual(variance, Vector512.Create(Moments.LeastFloatVariance)) | Vector512.Equals(variance, Vector512<double>.Zero);
-            return (uint)(FloatSums.AreExactInFloat(squares * share, sum * sum + product * product) & hasDigits).ExtractMostSignificantBits();
+            return (uint)(FloatSums.AreExactInFloat(squares * share, sum, product) & hasDigits).ExtractMostSignificantBits();
         }
     }
 
