@@ -133,6 +133,16 @@ internal readonly unsafe struct Streaming
             Prefetch(in *source, offset + 48);
     }
 
+    /// <summary>Asks for the line of an element in each of four rows.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void PrefetchRows<T>(T* source, nint offset, nint stride) where T : unmanaged
+    {
+        Prefetch(in *source, offset);
+        Prefetch(in *source, offset + stride);
+        Prefetch(in *source, offset + 2 * stride);
+        Prefetch(in *source, offset + 3 * stride);
+    }
+
     /// <summary>Whether this is an Intel processor whose last-level cache holds what the second level gave up: it is hardly faster than memory, and the second level is large.</summary>
     private static bool HasVictimCache()
     {

@@ -102,17 +102,6 @@ internal static unsafe partial class ChannelNorm
         }
     }
 
-    /// <summary>The gradient of the input where its statistics are given and some factors are at the ends of the range.</summary>
-    private static void WriteGiven<T>(ref readonly BackwardStrip<T, float> strip) where T : unmanaged
-    {
-        ref readonly ChannelLayout layout = ref strip.Layout;
-        for (nint row = 0; row < layout.Rows; row++)
-        {
-            for (nint j = 0; j < strip.Columns; j++)
-                WriteScaled(strip.Dy + row * layout.Columns + j, strip.Dx + row * layout.Columns + j, 1, strip.Work->WeightOf(strip.Parameter(0, j)), strip.Statistics[j / layout.GroupColumns].Rstd, default);
-        }
-    }
-
     /// <summary>What of a column's scale is known before the sums. True if the statistics are given and the gradient of the input may be made in float.</summary>
     private static bool FillGradient<T>(ref readonly BackwardStrip<T, float> strip) where T : unmanaged
     {
@@ -254,15 +243,8 @@ internal static unsafe partial class ChannelNorm
         nint row = 0;
         for (; row <= rows - 4; row += 4)
         {
-            T* nextDy = dy + TileRows * dyStride, nextX = x + TileRows * xStride;
-            Streaming.Prefetch(in *nextDy, 0);
-            Streaming.Prefetch(in *nextX, 0);
-            Streaming.Prefetch(in *nextDy, dyStride);
-            Streaming.Prefetch(in *nextX, xStride);
-            Streaming.Prefetch(in *nextDy, 2 * dyStride);
-            Streaming.Prefetch(in *nextX, 2 * xStride);
-            Streaming.Prefetch(in *nextDy, 3 * dyStride);
-            Streaming.Prefetch(in *nextX, 3 * xStride);
+            Streaming.PrefetchRows(dy, TileRows * dyStride, dyStride);
+            Streaming.PrefetchRows(x, TileRows * xStride, xStride);
             Add(dy, x, hiA, hiB, ref s0, ref t0, ref p0, ref r0, ref q0, ref u0);
             Add(dy + dyStride, x + xStride, hiA, hiB, ref s1, ref t1, ref p1, ref r1, ref q1, ref u1);
             Add(dy + 2 * dyStride, x + 2 * xStride, hiA, hiB, ref s2, ref t2, ref p2, ref r2, ref q0, ref u0);
@@ -304,15 +286,8 @@ internal static unsafe partial class ChannelNorm
         nint row = 0;
         for (; row <= rows - 4; row += 4)
         {
-            T* nextDy = dy + TileRows * dyStride, nextX = x + TileRows * xStride;
-            Streaming.Prefetch(in *nextDy, 0);
-            Streaming.Prefetch(in *nextX, 0);
-            Streaming.Prefetch(in *nextDy, dyStride);
-            Streaming.Prefetch(in *nextX, xStride);
-            Streaming.Prefetch(in *nextDy, 2 * dyStride);
-            Streaming.Prefetch(in *nextX, 2 * xStride);
-            Streaming.Prefetch(in *nextDy, 3 * dyStride);
-            Streaming.Prefetch(in *nextX, 3 * xStride);
+            Streaming.PrefetchRows(dy, TileRows * dyStride, dyStride);
+            Streaming.PrefetchRows(x, TileRows * xStride, xStride);
             Vector512<float> g0 = Elements.LoadFloats(dy, 0), g1 = Elements.LoadFloats(dy, dyStride), g2 = Elements.LoadFloats(dy, 2 * dyStride), g3 = Elements.LoadFloats(dy, 3 * dyStride);
             s0 += g0;
             s1 += g1;
@@ -386,14 +361,8 @@ internal static unsafe partial class ChannelNorm
         Vector512<float> s0 = default, s1 = default, s2 = default, s3 = default, p0 = default, p1 = default, p2 = default, p3 = default;
         for (nint j = start; j < end; j += Elements.Step, dy += Elements.Step, x += Elements.Step)
         {
-            Streaming.Prefetch(in *dy, 4 * stride);
-            Streaming.Prefetch(in *x, 4 * stride);
-            Streaming.Prefetch(in *dy, 5 * stride);
-            Streaming.Prefetch(in *x, 5 * stride);
-            Streaming.Prefetch(in *dy, 6 * stride);
-            Streaming.Prefetch(in *x, 6 * stride);
-            Streaming.Prefetch(in *dy, 7 * stride);
-            Streaming.Prefetch(in *x, 7 * stride);
+            Streaming.PrefetchRows(dy, 4 * stride, stride);
+            Streaming.PrefetchRows(x, 4 * stride, stride);
             Vector512<float> his = Vector512.Load(hi + j), los = Vector512.Load(lo + j), rstds = Vector512.Load(rstd + j);
             Vector512<float> g0 = Elements.LoadFloats(dy, 0), g1 = Elements.LoadFloats(dy, r1), g2 = Elements.LoadFloats(dy, r2), g3 = Elements.LoadFloats(dy, r3);
             Vector512<float> t0 = g0 * ((Elements.LoadFloats(x, 0) - his - los) * rstds), t1 = g1 * ((Elements.LoadFloats(x, r1) - his - los) * rstds);

@@ -6,6 +6,17 @@ namespace NormLayers.Internals.Kernels;
 /// <summary>The element-wise half of the columns' backward in float, four rows at a time, cut into vectors as the forward is.</summary>
 internal static unsafe partial class ChannelNorm
 {
+    /// <summary>The gradient of the input where its statistics are given and some factors are at the ends of the range.</summary>
+    private static void WriteGiven<T>(ref readonly BackwardStrip<T, float> strip) where T : unmanaged
+    {
+        ref readonly ChannelLayout layout = ref strip.Layout;
+        for (nint row = 0; row < layout.Rows; row++)
+        {
+            for (nint j = 0; j < strip.Columns; j++)
+                WriteScaled(strip.Dy + row * layout.Columns + j, strip.Dx + row * layout.Columns + j, 1, strip.Work->WeightOf(strip.Parameter(0, j)), strip.Statistics[j / layout.GroupColumns].Rstd, default);
+        }
+    }
+
     /// <summary>Makes ready for the gradient of the input, all columns in float.</summary>
     private static void BeginWriting<T>(ref BackwardStrip<T, float> strip) where T : unmanaged
     {

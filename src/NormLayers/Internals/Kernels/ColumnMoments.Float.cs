@@ -103,11 +103,7 @@ internal static unsafe partial class ColumnMoments
         nint row = 0;
         for (; row <= rows - 4; row += 4)
         {
-            T* next = x + FloatTileRows * stride;
-            Streaming.Prefetch(in *next, 0);
-            Streaming.Prefetch(in *next, stride);
-            Streaming.Prefetch(in *next, 2 * stride);
-            Streaming.Prefetch(in *next, 3 * stride);
+            Streaming.PrefetchRows(x, FloatTileRows * stride, stride);
             Vector512<float> d0 = Elements.LoadFloats(x, 0) - center, d1 = Elements.LoadFloats(x, stride) - center, d2 = Elements.LoadFloats(x, 2 * stride) - center, d3 = Elements.LoadFloats(x, 3 * stride) - center;
             s0 += d0;
             s1 += d1;
@@ -139,11 +135,7 @@ internal static unsafe partial class ColumnMoments
         nint row = 0;
         for (; row <= rows - 4; row += 4)
         {
-            T* next = x + FloatTileRows * stride;
-            Streaming.Prefetch(in *next, 0);
-            Streaming.Prefetch(in *next, stride);
-            Streaming.Prefetch(in *next, 2 * stride);
-            Streaming.Prefetch(in *next, 3 * stride);
+            Streaming.PrefetchRows(x, FloatTileRows * stride, stride);
             Add(x, centerA, centerB, ref s0, ref t0, ref q0, ref r0);
             Add(x + stride, centerA, centerB, ref s1, ref t1, ref q1, ref r1);
             Add(x + 2 * stride, centerA, centerB, ref s2, ref t2, ref q2, ref r2);

@@ -173,10 +173,10 @@ internal static unsafe partial class RowNorm
         nint i = 0;
         for (; sizeof(T) == 2 && i <= whole - 32; i += 32)
         {
-            PrefetchTeam(dy, i + ahead, stride);
-            PrefetchTeam(x, i + ahead, stride);
+            Streaming.PrefetchRows(dy, i + ahead, stride);
+            Streaming.PrefetchRows(x, i + ahead, stride);
             if (TWanted.Adds)
-                PrefetchTeam(gradSum, i + ahead, stride);
+                Streaming.PrefetchRows(gradSum, i + ahead, stride);
             Vector512<float> wa = w, wb = w;
             if (TWanted.All || weight != null)
                 (wa, wb) = Elements.LoadInPairsOf<T>(weight + i);
@@ -196,10 +196,10 @@ internal static unsafe partial class RowNorm
         }
         for (; i < whole; i += 16)
         {
-            PrefetchTeam(dy, i + ahead, stride);
-            PrefetchTeam(x, i + ahead, stride);
+            Streaming.PrefetchRows(dy, i + ahead, stride);
+            Streaming.PrefetchRows(x, i + ahead, stride);
             if (TWanted.Adds)
-                PrefetchTeam(gradSum, i + ahead, stride);
+                Streaming.PrefetchRows(gradSum, i + ahead, stride);
             if (TWanted.All || weight != null)
                 w = Vector512.Load(weight + i);
             Vector512<float> g0 = Elements.LoadFloats(dy, i), g1 = Elements.LoadFloats(dy, i + stride), g2 = Elements.LoadFloats(dy, i + 2 * stride), g3 = Elements.LoadFloats(dy, i + 3 * stride);
@@ -220,15 +220,6 @@ internal static unsafe partial class RowNorm
             stream.StoreFloats(d2, dx, i + 2 * stride);
             stream.StoreFloats(d3, dx, i + 3 * stride);
         }
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void PrefetchTeam<T>(T* source, nint i, nint stride) where T : unmanaged
-    {
-        Streaming.Prefetch(in *source, i);
-        Streaming.Prefetch(in *source, i + stride);
-        Streaming.Prefetch(in *source, i + 2 * stride);
-        Streaming.Prefetch(in *source, i + 3 * stride);
     }
 
     /// <summary>Writes dx of 32 elements of a row from dy, and returns their terms of the weight's gradient.</summary>

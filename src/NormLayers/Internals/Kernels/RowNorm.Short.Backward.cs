@@ -93,11 +93,8 @@ internal static unsafe partial class RowNorm
     [SkipLocalsInit]
     private static void SumRows(ref ShortRows rows, in RowLayout layout, double* moments, float* scales)
     {
-        Vector512<double> mean0 = Vector512.Load(moments), mean1 = Vector512.Load(moments + 8), rstd0 = Vector512.Load(moments + 3 * Lanes), rstd1 = Vector512.Load(moments + 3 * Lanes + 8);
-        Vector512<float> hi = Vector512.Narrow(mean0, mean1);
-        (Vector512<double> hi0, Vector512<double> hi1) = Vector512.Widen(hi);
-        Vector512<double> lo0 = (mean0 - hi0) + Vector512.Load(moments + Lanes), lo1 = (mean1 - hi1) + Vector512.Load(moments + Lanes + 8);
-        hi.Store(scales);
+        Vector512<double> rstd0 = Vector512.Load(moments + 3 * Lanes), rstd1 = Vector512.Load(moments + 3 * Lanes + 8);
+        (Vector512<double> lo0, Vector512<double> lo1) = SplitMeans(moments, scales);
         Vector512.Narrow(lo0, lo1).Store(scales + Lanes);
         Vector512.Narrow(rstd0, rstd1).Store(scales + 2 * Lanes);
 

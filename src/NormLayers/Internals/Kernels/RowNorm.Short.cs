@@ -102,11 +102,9 @@ internal static unsafe partial class RowNorm
     /// <summary>Mean in two parts and 1/deviation of sixteen groups, as floats. Returned: a bit for each that has to be done in double.</summary>
     private static uint SetScales(double* moments, float* scales, out bool needsLo)
     {
-        Vector512<double> rstd0 = Vector512.Load(moments + 3 * Lanes), rstd1 = Vector512.Load(moments + 3 * Lanes + 8), mean0 = Vector512.Load(moments), mean1 = Vector512.Load(moments + 8);
-        Vector512<float> hi = Vector512.Narrow(mean0, mean1);
-        (Vector512<double> hi0, Vector512<double> hi1) = Vector512.Widen(hi);
-        Vector512<float> lo = Vector512.Narrow(LowOf((mean0 - hi0) + Vector512.Load(moments + Lanes), rstd0), LowOf((mean1 - hi1) + Vector512.Load(moments + Lanes + 8), rstd1));
-        hi.Store(scales);
+        Vector512<double> rstd0 = Vector512.Load(moments + 3 * Lanes), rstd1 = Vector512.Load(moments + 3 * Lanes + 8);
+        (Vector512<double> lo0, Vector512<double> lo1) = SplitMeans(moments, scales);
+        Vector512<float> lo = Vector512.Narrow(LowOf(lo0, rstd0), LowOf(lo1, rstd1));
         lo.Store(scales + Lanes);
         Vector512.Narrow(rstd0, rstd1).Store(scales + 2 * Lanes);
         // Taking off zero changes nothing.
@@ -115,6 +113,17 @@ internal static unsafe partial class RowNorm
 
         static Vector512<double> LowOf(Vector512<double> low, Vector512<double> rstd)
             => Vector512.ConditionalSelect(Vector512.GreaterThan(Vector512.Abs(low) * rstd, Vector512.Create(LeastLow)), low, Vector512<double>.Zero);
+    }
+
+    /// <summary>Stores the upper parts of sixteen means as floats, and returns what these lack.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static (Vector512<double> Lower, Vector512<double> Upper) SplitMeans(double* moments, float* scales)
+    {
+        Vector512<double> mean0 = Vector512.Load(moments), mean1 = Vector512.Load(moments + 8);
+        Vector512<float> hi = Vector512.Narrow(mean0, mean1);
+        hi.Store(scales);
+        (Vector512<double> hi0, Vector512<double> hi1) = Vector512.Widen(hi);
+        return ((mean0 - hi0) + Vector512.Load(moments + Lanes), (mean1 - hi1) + Vector512.Load(moments + Lanes + 8));
     }
 
     /// <summary>A bit for each 1/deviation with which products of floats stay in range.</summary>
