@@ -11,7 +11,7 @@ internal readonly unsafe struct Streaming
     private static readonly nint LeastBytes = HasVictimCache() ? 2 << 20 : 8 << 20;
 
     /// <summary>How far ahead of the sums: two pages.</summary>
-    private const int AheadBytes = 8192;
+    internal const int AheadBytes = 8192;
 
     /// <summary>Up to here the next group fits the second-level cache beside this one.</summary>
     private const nint MostAheadBytes = 512 << 10;

@@ -99,8 +99,8 @@ internal static unsafe partial class RowNorm
                     team[waiting++].Set(in group, mean, product, ofTerms: true);
                     if (waiting == Team)
                     {
-                        // The next team's lines, of which the sums will be taken.
-                        WriteTeam(in work, work.Layout.GroupAt(first, place), 0, length, Team * work.Layout.PeriodStride * length, weight, team, ref parameters);
+                        // The next team's lines, of which the sums will be taken; of 16 bits those beyond what the sums themselves ask for, since summing them takes less time than reading.
+                        WriteTeam(in work, work.Layout.GroupAt(first, place), 0, length, Team * work.Layout.PeriodStride * length + (sizeof(T) == 2 ? Streaming.AheadBytes / sizeof(T) : 0), weight, team, ref parameters);
                         waiting = 0;
                     }
                     continue;
