@@ -74,15 +74,6 @@ internal static class Elements
         return ((a0 | b0 << 32).AsSingle(), (a1 | b1 << 32).AsSingle());
     }
 
-    /// <summary>Adds terms in that order to 32 floats.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal static unsafe void AddPairsOf<T>(float* sums, Vector512<float> a, Vector512<float> b) where T : unmanaged
-    {
-        (a, b) = FromPairsOf<T>(a, b);
-        (Vector512.Load(sums) + a).Store(sums);
-        (Vector512.Load(sums + 16) + b).Store(sums + 16);
-    }
-
     /// <summary>The float nearest to a double, by an instruction that writes all of its register: the usual one keeps a part, and so waits for whatever was computed there before.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static float ToSingle(double value) => Sse2.IsSupported ? Sse2.ConvertToVector128Single(Vector128.CreateScalar(value)).ToScalar() : (float)value;

@@ -127,8 +127,9 @@ internal static unsafe class SixteenBits
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector512<uint> Rounded(Vector512<float> value)
     {
+        // The last bit that stays, in the place of the last that goes, makes a tie that is to be rounded up more than one.
         Vector512<uint> bits = value.AsUInt32();
-        return bits + (Vector512.ShiftRightLogical(bits, 16) & Vector512<uint>.One) + Vector512.Create(0x7FFFu);
+        return (bits | Vector512.ShiftRightLogical(bits, 16) & Vector512<uint>.One) + Vector512.Create(0x7FFFu);
     }
 
     /// <summary>NaN whose bits rounding leaves alone.</summary>

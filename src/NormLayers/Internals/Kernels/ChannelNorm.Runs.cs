@@ -117,7 +117,7 @@ internal static unsafe partial class ChannelNorm
             for (nint i = 0; i < length; i++)
                 y[i] = InDouble<T>(in group, Elements.ToDouble(x[i]), weight, bias);
         }
-        else if (scale.NeedsLo)
+        else if (scale.NeedsLo<T>())
             RowNorm.ApplyRun<T, T, RowNorm.MeanInTwo>(x, y, length, weight, bias, scale.Hi, (float)scale.Lo, (float)scale.Rstd, stream);
         else
             RowNorm.ApplyRun<T, T, RowNorm.MeanInOne>(x, y, length, weight, bias, scale.Hi, 0, (float)scale.Rstd, stream);
@@ -275,7 +275,7 @@ internal static unsafe partial class ChannelNorm
             return;
         }
         RowNorm.FloatGroup part = default;
-        part.Set(in statistics, group.Mean, group.Product, ofTerms: false);
+        part.Set<T>(in statistics, group.Mean, group.Product, ofTerms: false);
         nint head = stream.Wanted ? Streaming.Head(ref *dx, length) : 0;
         if (head > 0)
         {

@@ -31,7 +31,7 @@ internal static unsafe partial class RowNorm
             float weight = work.Weight == null ? 1 : work.Weight[p], bias = work.Bias == null ? -0f : work.Bias[p];
             if (double.IsNaN(work.Scale.Rstd))
                 ApplyInDouble(in work, i, length, p, 0);
-            else if (work.Scale.NeedsLo)
+            else if (work.Scale.NeedsLo<T>())
                 ApplyRun<T, TResult, MeanInTwo>(work.X + i, work.Y + i, length, weight, bias, work.Scale.Hi, Elements.ToSingle(work.Scale.Lo), Elements.ToSingle(work.Scale.Rstd), work.Stream);
             else
                 ApplyRun<T, TResult, MeanInOne>(work.X + i, work.Y + i, length, weight, bias, work.Scale.Hi, Elements.ToSingle(work.Scale.Lo), Elements.ToSingle(work.Scale.Rstd), work.Stream);
@@ -45,7 +45,7 @@ internal static unsafe partial class RowNorm
     {
         if (double.IsNaN(work.Scale.Rstd))
             ApplyInDouble(in work, start, length, start, 1);
-        else if (work.Scale.NeedsLo)
+        else if (work.Scale.NeedsLo<T>())
             ApplyElements<T, TResult, MeanInTwo>(in work, start, length);
         else if (work.Scale.Hi != 0)
             ApplyElements<T, TResult, MeanInOne>(in work, start, length);

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 
@@ -22,12 +23,11 @@ internal static unsafe partial class RowNorm
     {
         internal float Hi, Lo, Rstd, Mean, Product;
 
-        /// <summary>The terms of the weight's gradient ask for all of the mean: near it they are small, and so is what may be wrong with them.</summary>
-        internal void Set(in GroupStatistics group, double mean, double product, bool ofTerms)
+        internal void Set<T>(in GroupStatistics group, double mean, double product, bool ofTerms) where T : unmanaged
         {
             var scale = new FloatScale(in group);
             Hi = scale.Hi;
-            Lo = ofTerms || scale.NeedsLo ? Elements.ToSingle(scale.Lo) : 0;
+            Lo = scale.NeedsLo<T>(ofTerms) ? Elements.ToSingle(scale.Lo) : 0;
             Rstd = Elements.ToSingle(scale.Rstd);
             Mean = Elements.ToSingle(mean);
             Product = Elements.ToSingle(product);
@@ -79,10 +79,15 @@ internal static unsafe partial class RowNorm
         nint length = work.Layout.Length;
         float* weight = work.Weight == null ? null : work.Weight + place * work.Layout.GroupParameters;
         FloatGroup* team = stackalloc FloatGroup[Team];
-        using var memory = new RentedDoubles(endPeriod - firstPeriod < Team ? 0 : ParameterTerms.Doubles(length));
+        bool teams = endPeriod - firstPeriod >= Team, paired = teams && sizeof(T) == 2 && length % 64 == 0;
+        nint doubles = teams ? ParameterTerms.Doubles(length) : 0;
+        using var memory = new RentedDoubles(doubles + (paired && weight != null ? length / 2 : 0));
         fixed (double* terms = memory.Span)
         {
-            var parameters = new ParameterTerms(terms, length, weights, biases);
+            var parameters = new ParameterTerms(terms, length, weights, biases, paired);
+            float* teamWeight = weight;
+            if (paired && weight != null)
+                Pair(weight, teamWeight = (float*)(terms + doubles), 0, length);
             FloatSums sums = default;
             int waiting = 0;
             nint first = 0;
@@ -91,16 +96,16 @@ internal static unsafe partial class RowNorm
                 nint g = work.Layout.GroupAt(period, place);
                 ref readonly GroupStatistics group = ref work.Statistics[g];
                 T* dy = work.Dy + g * length;
-                if (IsOrdinary(in group) && (Sum(dy, work.X + g * length, weight, length, in group, ref sums).AreExactInFloat(group.ScaledRstd, in work.Layout, out double mean, out double product)
+                if (IsOrdinary(in group) && (Sum(dy, work.X + g * length, teamWeight, length, in group, ref sums, paired).AreExactInFloat(group.ScaledRstd, in work.Layout, out double mean, out double product)
                     || FloatSums.AreExactInFloat(SumOfSquares(dy, weight, length) / length, mean, product)))
                 {
                     if (waiting == 0)
                         first = period;
-                    team[waiting++].Set(in group, mean, product, ofTerms: true);
+                    team[waiting++].Set<T>(in group, mean, product, ofTerms: true);
                     if (waiting == Team)
                     {
                         // The next team's lines, of which the sums will be taken; of 16 bits those beyond what the sums themselves ask for, since summing them takes less time than reading.
-                        WriteTeam(in work, work.Layout.GroupAt(first, place), 0, length, Team * work.Layout.PeriodStride * length + (sizeof(T) == 2 ? Streaming.AheadBytes / sizeof(T) : 0), weight, team, ref parameters);
+                        WriteTeam(in work, work.Layout.GroupAt(first, place), 0, length, Team * work.Layout.PeriodStride * length + (sizeof(T) == 2 ? Streaming.AheadBytes / sizeof(T) : 0), teamWeight, team, ref parameters);
                         waiting = 0;
                     }
                     continue;
@@ -153,7 +158,7 @@ internal static unsafe partial class RowNorm
             BackwardInDouble(in work, g, null, null);
             return;
         }
-        part.Group.Set(in group, mean, product, ofTerms: false);
+        part.Group.Set<T>(in group, mean, product, ofTerms: false);
         WriteRuns(in part, 0, count);
     }
 
@@ -221,28 +226,30 @@ internal static unsafe partial class RowNorm
         }
     }
 
-    /// <summary>The sums over neighbouring elements, with a weight for each, or none.</summary>
-    internal static ref FloatSums Sum<T>(T* dy, T* x, float* weight, nint length, in GroupStatistics group, ref FloatSums sums) where T : unmanaged
+    /// <summary>The sums over neighbouring elements, with a weight for each, in the order of pairs or their own, or none.</summary>
+    internal static ref FloatSums Sum<T>(T* dy, T* x, float* weight, nint length, in GroupStatistics group, ref FloatSums sums, bool paired = false) where T : unmanaged
     {
         nint blocks = Moments.FloatBlocks(length);
-        SumBlock(dy, x, weight, Moments.FloatBlockEnd(0, length), in group, ref sums);
+        SumBlock(dy, x, weight, Moments.FloatBlockEnd(0, length), in group, ref sums, paired);
         FloatSums blockSums = default;
         for (nint block = 1; block < blocks; block++)
         {
             nint start = block * Moments.BlockLength;
-            SumBlock(dy + start, x + start, weight == null ? null : weight + start, Moments.FloatBlockEnd(block, length) - start, in group, ref blockSums);
+            SumBlock(dy + start, x + start, weight == null ? null : weight + start, Moments.FloatBlockEnd(block, length) - start, in group, ref blockSums, paired);
             sums.AddScaled(in blockSums, 1);
         }
         return ref sums;
     }
 
-    private static void SumBlock<T>(T* dy, T* x, float* weight, nint n, in GroupStatistics group, ref FloatSums sums) where T : unmanaged
+    private static void SumBlock<T>(T* dy, T* x, float* weight, nint n, in GroupStatistics group, ref FloatSums sums, bool paired = false) where T : unmanaged
     {
         float hi = Elements.ToSingle(group.ScaledMean);
         if (n < Vector512<float>.Count)
             SumShort(dy, x, n, hi, ref sums);
         else if (weight == null)
             SumBlock<T, Unweighted>(dy, x, null, n, hi, ref sums);
+        else if (paired)
+            SumBlock<T, WeightedInPairs>(dy, x, weight, n, hi, ref sums);
         else
             SumBlock<T, Weighted>(dy, x, weight, n, hi, ref sums);
         sums.Product -= (group.ScaledMean - Elements.ToDouble(hi) + group.ScaledMeanLow) * sums.Sum;
@@ -356,6 +363,19 @@ internal static unsafe partial class RowNorm
             (Vector512<float> a, Vector512<float> b) = Elements.LoadPairs(dy, i);
             (Vector512<float> wa, Vector512<float> wb) = Elements.LoadInPairsOf<T>(weight + i);
             return (a * wa, b * wb);
+        }
+    }
+
+    /// <summary>The same where the weights are in the order of pairs, and all elements are taken in it.</summary>
+    private readonly struct WeightedInPairs : IWeighting
+    {
+        public static Vector512<float> Load<T>(T* dy, float* weight, nint i) where T : unmanaged => throw new UnreachableException();
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static (Vector512<float> A, Vector512<float> B) LoadPairs<T>(T* dy, float* weight, nint i) where T : unmanaged
+        {
+            (Vector512<float> a, Vector512<float> b) = Elements.LoadPairs(dy, i);
+            return (a * Vector512.Load(weight + i), b * Vector512.Load(weight + i + 16));
         }
     }
 }

@@ -88,7 +88,7 @@ internal static unsafe partial class RowNorm
                     && !FloatSums.AreExactInFloat(SumOfSquares(batch.Work.Dy + g * length, batch.Weight, length) / length, mean, product)))
                 continue;
             batch.InFloat |= 1u << i;
-            batch.Scales[i].Set(in group, mean, product, ofTerms: true);
+            batch.Scales[i].Set<T>(in group, mean, product, ofTerms: true);
         }
     }
 
@@ -108,7 +108,7 @@ internal static unsafe partial class RowNorm
                     new Span<double>(weights, weights == null ? 0 : (int)count).Clear();
                     new Span<double>(biases, biases == null ? 0 : (int)count).Clear();
                 }
-                var parameters = new ParameterTerms(terms, count, weights, biases);
+                var parameters = new ParameterTerms(terms, count, weights, biases, paired: false);
                 for (int i = 0; i < batch.Groups;)
                 {
                     nint g = batch.Work.Layout.GroupAt(batch.FirstPeriod + i, batch.Place);
@@ -159,7 +159,7 @@ internal static unsafe partial class RowNorm
                     continue;
                 if (total.AreExactInFloat(work.Statistics[g].ScaledRstd, in work.Layout, out double mean, out double product) || FloatSums.AreExactInFloat(part.MeanSquare(), mean, product))
                 {
-                    part.Group.Set(in work.Statistics[g], mean, product, ofTerms: false);
+                    part.Group.Set<T>(in work.Statistics[g], mean, product, ofTerms: false);
                     Partition.Run(count, threads, &WriteRuns<T>, &part);
                 }
                 else

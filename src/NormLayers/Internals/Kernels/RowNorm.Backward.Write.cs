@@ -18,11 +18,15 @@ internal static unsafe partial class RowNorm
         private readonly nint length;
         private int teams;
 
+        /// <summary>Whether the floats, and the team's weights, are in the order of pairs.</summary>
+        internal readonly bool Paired;
+
         /// <summary>Two rows of floats that begin with a line.</summary>
         internal static nint Doubles(nint length) => (length + 15 & ~15) + 8;
 
-        internal ParameterTerms(double* memory, nint length, double* weights, double* biases)
+        internal ParameterTerms(double* memory, nint length, double* weights, double* biases, bool paired)
         {
+            Paired = paired;
             this.weights = weights;
             this.biases = biases;
             this.length = length;
@@ -49,16 +53,22 @@ internal static unsafe partial class RowNorm
         {
             if (teams == 0)
                 return;
-            AddAll(WeightTerms, weights, length);
-            AddAll(BiasTerms, biases, length);
+            AddAll(WeightTerms, weights);
+            AddAll(BiasTerms, biases);
             teams = 0;
         }
 
-        private static void AddAll(float* terms, double* sums, nint length)
+        private readonly void AddAll(float* terms, double* sums)
         {
             if (terms == null)
                 return;
             nint i = 0;
+            for (; Paired && i < length; i += 32)
+            {
+                (Vector512<float> a, Vector512<float> b) = Elements.FromPairsOf<BFloat16>(Vector512.Load(terms + i), Vector512.Load(terms + i + 16));
+                AddTo(sums + i, a);
+                AddTo(sums + i + 16, b);
+            }
             for (; i <= length - 16; i += 16)
                 AddTo(sums + i, Vector512.Load(terms + i));
             for (; i < length; i++)
@@ -121,7 +131,7 @@ internal static unsafe partial class RowNorm
         var team = new TeamPart<T>
         {
             Dy = work.Dy + at, X = work.X + at, Dx = work.Dx == null ? null : work.Dx + at, GradSum = work.GradSum == null ? null : work.GradSum + at,
-            Weight = weight == null ? null : weight + start, WeightTerms = parameters.WeightTerms, BiasTerms = parameters.BiasTerms, Length = length, Stride = work.Layout.PeriodStride * n, Ahead = ahead, Stream = work.Stream,
+            Weight = weight == null ? null : weight + start, Paired = parameters.Paired, WeightTerms = parameters.WeightTerms, BiasTerms = parameters.BiasTerms, Length = length, Stride = work.Layout.PeriodStride * n, Ahead = ahead, Stream = work.Stream,
         };
         bool lo = groups[0].Lo != 0 || groups[1].Lo != 0 || groups[2].Lo != 0 || groups[3].Lo != 0;
         if (weight == null || team.WeightTerms == null || team.Dx == null)
@@ -151,6 +161,7 @@ internal static unsafe partial class RowNorm
         internal T* Dy, X, Dx, GradSum;
         internal float* Weight, WeightTerms, BiasTerms;
         internal nint Length, Stride, Ahead;
+        internal bool Paired;
         internal Streaming Stream;
     }
 
@@ -162,6 +173,7 @@ internal static unsafe partial class RowNorm
         T* dy = team.Dy, x = team.X, dx = team.Dx, gradSum = team.GradSum;
         float* weight = team.Weight, weights = team.WeightTerms, biases = team.BiasTerms;
         nint n = team.Length, stride = team.Stride, ahead = team.Ahead, whole = n & ~15;
+        bool paired = team.Paired;
         Streaming stream = team.Stream;
         if (whole < n)
             WriteTeamTail(in team, groups, whole);
@@ -179,7 +191,7 @@ internal static unsafe partial class RowNorm
                 Streaming.PrefetchRows(gradSum, i + ahead, stride);
             Vector512<float> wa = w, wb = w;
             if (TWanted.All || weight != null)
-                (wa, wb) = Elements.LoadInPairsOf<T>(weight + i);
+                (wa, wb) = paired ? (Vector512.Load(weight + i), Vector512.Load(weight + i + 16)) : Elements.LoadInPairsOf<T>(weight + i);
             (Vector512<float> ga0, Vector512<float> gb0) = Elements.LoadPairs(dy, i);
             (Vector512<float> ta0, Vector512<float> tb0) = WritePairs<T, TMean, TWanted>(ga0, gb0, x, dx, gradSum, i, wa, wb, hi0, lo0, rstd0, mean0, product0, stream);
             (Vector512<float> ga1, Vector512<float> gb1) = Elements.LoadPairs(dy, i + stride);
@@ -190,9 +202,9 @@ internal static unsafe partial class RowNorm
             (Vector512<float> ga3, Vector512<float> gb3) = Elements.LoadPairs(dy, i + 3 * stride);
             (Vector512<float> ta3, Vector512<float> tb3) = WritePairs<T, TMean, TWanted>(ga3, gb3, x, dx, gradSum, i + 3 * stride, wa, wb, hi3, lo3, rstd3, mean3, product3, stream);
             if (TWanted.All || weights != null)
-                Elements.AddPairsOf<T>(weights + i, ta0 + (ta2 + ta3), tb0 + (tb2 + tb3));
+                AddTerms<T>(weights + i, ta0 + (ta2 + ta3), tb0 + (tb2 + tb3), paired);
             if (TWanted.Biases || (!TWanted.All && biases != null))
-                Elements.AddPairsOf<T>(biases + i, ga0 + (ga2 + ga3), gb0 + (gb2 + gb3));
+                AddTerms<T>(biases + i, ga0 + (ga2 + ga3), gb0 + (gb2 + gb3), paired);
         }
         for (; i < whole; i += 16)
         {
@@ -220,6 +232,15 @@ internal static unsafe partial class RowNorm
             stream.StoreFloats(d2, dx, i + 2 * stride);
             stream.StoreFloats(d3, dx, i + 3 * stride);
         }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddTerms<T>(float* sums, Vector512<float> a, Vector512<float> b, bool paired) where T : unmanaged
+    {
+        if (!paired)
+            (a, b) = Elements.FromPairsOf<T>(a, b);
+        (Vector512.Load(sums) + a).Store(sums);
+        (Vector512.Load(sums + 16) + b).Store(sums + 16);
     }
 
     /// <summary>Writes dx of 32 elements of a row from dy, and returns their terms of the weight's gradient.</summary>

@@ -24,8 +24,8 @@ internal static unsafe partial class RowNorm
     /// <summary>From here on even groups that begin off a line are streamed.</summary>
     private const nint LeastPartedLength = 512;
 
-    /// <summary>Up to here lo · rstd does not show.</summary>
-    private const double LeastLow = 1.0 / (1 << 26);
+    /// <summary>Up to here lo · rstd does not show, in floats, in what is rounded to 16 bits, or in float terms of 16-bit elements.</summary>
+    private const double LeastLow = 1.0 / (1 << 26), LeastLowOfSixteenBits = 1.0 / (1 << 20), LeastLowOfTerms = 1.0 / (1 << 24);
 
     /// <summary>What a group's elements are normalized with; 1/deviation is NaN where it has to be done in double.</summary>
     /// <remarks>It is set field by field, and never copied between groups: a copy loads more at once than was stored, and waits until that is in the cache.</remarks>
@@ -59,8 +59,9 @@ internal static unsafe partial class RowNorm
             Hi = other.Hi;
         }
 
-        /// <summary>Whether leaving lo out would show.</summary>
-        internal readonly bool NeedsLo => Math.Abs(Lo) * Rstd > LeastLow;
+        /// <summary>Whether leaving lo out would show in a result; or in terms of the weight's gradient, which near the mean are small, and so is what may be wrong with them.</summary>
+        internal readonly bool NeedsLo<T>(bool ofTerms = false) where T : unmanaged
+            => Math.Abs(Lo) * Rstd > (SixteenBits.Is<T>() ? (ofTerms ? LeastLowOfTerms : LeastLowOfSixteenBits) : ofTerms ? 0 : LeastLow);
     }
 
     private struct FloatApply<T, TResult>
@@ -116,18 +117,18 @@ internal static unsafe partial class RowNorm
 
     private static void Pair<T>(ref ForwardWork<T, float> work, nint first, nint count, float* memory) where T : unmanaged
     {
-        work.Weight = Paired(work.Weight, memory - first, first, count);
-        work.Bias = Paired(work.Bias, memory + count - first, first, count);
+        work.Weight = Pair(work.Weight, memory - first, first, count);
+        work.Bias = Pair(work.Bias, memory + count - first, first, count);
         work.Paired = true;
+    }
 
-        static float* Paired(float* source, float* destination, nint first, nint count)
-        {
-            if (source == null)
-                return null;
-            for (nint i = first; i < first + count; i++)
-                destination[InPairs(i)] = source[i];
-            return destination;
-        }
+    private static float* Pair(float* source, float* destination, nint first, nint count)
+    {
+        if (source == null)
+            return null;
+        for (nint i = first; i < first + count; i++)
+            destination[InPairs(i)] = source[i];
+        return destination;
     }
 
     /// <summary>Where an element's parameter is: of 32, first those of even index, then those of odd.</summary>

@@ -135,7 +135,7 @@ internal static unsafe partial class RowNorm
             nint first = work.Layout.FirstParameter(g), from = 0;
             float* weight = work.Weight + first, bias = work.Bias + first;
             float hi = scale.Hi, lo = Elements.ToSingle(scale.Lo), rstd = Elements.ToSingle(scale.Rstd);
-            bool needsLo = scale.NeedsLo;
+            bool needsLo = scale.NeedsLo<T>();
             for (nint block = 0; block < blocks; block++)
             {
                 nint n = Moments.FloatBlockEnd(block, length) - from;
