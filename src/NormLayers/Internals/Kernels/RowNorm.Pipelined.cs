@@ -13,23 +13,20 @@ internal static unsafe partial class RowNorm
     /// <summary>How many groups the sums are ahead: with one, the loop would begin by waiting for the last sums.</summary>
     private const nint Lag = 2;
 
-    /// <summary>Longer groups would not be in the second-level cache any more when it is their turn to be written.</summary>
-    private const nint MostPipelinedLength = 1536;
-
-    /// <summary>The same with residuals, which are read beside.</summary>
-    private const nint MostPipelinedSum = 4096;
+    /// <summary>Two groups of more, and their parameters, are too much for a second-level cache of 1 MB that holds what is asked for ahead, too: measured.</summary>
+    private const nint MostPipelinedBytes = 16384;
 
     /// <summary>Up to so many parameters, and for so many groups, they are copied to where lines begin.</summary>
-    private const int MostAlignedLength = 2048, LeastAlignedGroups = 8;
+    private const int MostAlignedLength = 4096, LeastAlignedGroups = 8;
 
     private static bool IsPipelined<T>(in ForwardWork<T, float> work) where T : unmanaged
-        => work.Layout.Run == 1 && work.Layout.Length <= (work.Residual == null ? MostPipelinedLength : MostPipelinedSum) && work.GroupThreads == 1 && !work.Activated && work.Layout.Statistic != RowStatistic.Given;
+        => work.Layout.Run == 1 && work.Layout.Length * sizeof(T) <= MostPipelinedBytes && work.GroupThreads == 1 && !work.Activated && work.Layout.Statistic != RowStatistic.Given;
 
     /// <summary>Whether residuals are added in the same loop: whole vectors, and where the sum is streamed whole lines.</summary>
     private static bool IsPipelinedSum<T, TParameter>(in ForwardWork<T, TParameter> work)
         where T : unmanaged
         where TParameter : unmanaged
-        => typeof(TParameter) == typeof(float) && work.Layout.Length >= Moments.LeastFloatLength && work.Layout.Length % 16 == 0 && work.Layout.Length <= MostPipelinedSum && work.GroupThreads == 1
+        => typeof(TParameter) == typeof(float) && work.Layout.Length >= Moments.LeastFloatLength && work.Layout.Length % 16 == 0 && work.Layout.Length * sizeof(T) <= MostPipelinedBytes && work.GroupThreads == 1
             && (!work.StreamSum.Wanted || (work.Layout.Length * sizeof(T) % 64 == 0 && (nint)work.Sum % 64 == 0));
 
     private static void ForwardPipelined<T, TCenter>(in ForwardWork<T, float> work, nint start, nint end)
