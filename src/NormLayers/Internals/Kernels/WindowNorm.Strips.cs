@@ -3,7 +3,7 @@ namespace NormLayers.Internals.Kernels;
 /// <summary>How the work of WindowNorm.Float.cs is cut into strips, and what becomes of elements beyond the limits.</summary>
 internal static unsafe partial class WindowNorm
 {
-    /// <summary>Samples of fewer positions than a vector are laid side by side, up to so many positions.</summary>
+    /// <summary>Samples of fewer positions than a pair of vectors are laid side by side, up to so many positions.</summary>
     private const nint StagedPositions = 256;
 
     /// <summary>What a pass reads and writes; Dy is null in a forward, and Y is dx in a backward.</summary>
@@ -48,22 +48,22 @@ internal static unsafe partial class WindowNorm
 
     private static void RunInFloat<T, TPower>(FloatWork<T> work, int threads) where T : unmanaged where TPower : struct, IFloatPower<TPower>
     {
-        nint blocks = work.Run < Lanes
+        nint blocks = work.Run < FloatPair.Count
             ? (work.Samples + work.SamplesPerBlock - 1) / work.SamplesPerBlock
-            : work.Samples * new Strips(work.Run, RowCount<T, TPower>(in work)).Count;
+            : work.Samples * new Strips(work.Run, RowCount(in work)).Count;
         Partition.Run(blocks, threads, &FloatBlocks<T, TPower>, &work);
     }
 
-    private static nint RowCount<T, TPower>(in FloatWork<T> work) where T : unmanaged where TPower : struct, IFloatPower<TPower>
-        => work.Dy == null ? ForwardRowCount<TPower>(in work.Window) : BackwardRowCount<TPower>(in work.Window);
+    private static nint RowCount<T>(in FloatWork<T> work) where T : unmanaged
+        => work.Dy == null ? ForwardRowCount(in work.Window) : BackwardRowCount(in work.Window);
 
     private static void FloatBlocks<T, TPower>(void* state, nint first, nint end) where T : unmanaged where TPower : struct, IFloatPower<TPower>
     {
         ref readonly FloatWork<T> work = ref *(FloatWork<T>*)state;
-        bool staged = work.Run < Lanes;
-        nint rows = RowCount<T, TPower>(in work);
+        bool staged = work.Run < FloatPair.Count;
+        nint rows = RowCount(in work);
         Strips strips = new(work.Run, rows);
-        nint scratchLength = rows * (staged ? RoundUp(StagedPositions) : strips.Stride) + Lanes;
+        nint scratchLength = rows * (staged ? WholeSteps(StagedPositions) : strips.Stride) + FloatPair.Count;
         using var rented = new RentedDoubles(scratchLength / 2);
         fixed (double* start = rented.Span)
         {
@@ -83,7 +83,7 @@ internal static unsafe partial class WindowNorm
         }
     }
 
-    /// <summary>A strip of at least 16 positions of one sample.</summary>
+    /// <summary>A strip of at least 32 positions of one sample.</summary>
     private static void Strip<T, TPower>(in FloatWork<T> work, nint length, float* scratch) where T : unmanaged where TPower : struct, IFloatPower<TPower>
     {
         bool overwrites = work.Y == work.X || work.Y == work.Dy;
@@ -112,11 +112,11 @@ internal static unsafe partial class WindowNorm
     {
         var power = TPower.Create(work.Window.Beta);
         float limit = work.Window.FloatLimit;
-        (int square, int gradient) = work.Dy == null
-            ? (ForwardStrip(work.X, work.Y, work.Channels, work.Run, length, in work.Window, power, scratch), 0)
+        (uint square, uint gradient) = work.Dy == null
+            ? (ForwardStrip(work.X, work.Y, work.Channels, work.Run, length, in work.Window, power, scratch), 0u)
             : BackwardStrip(work.Dy, work.X, work.Y, work.Channels, work.Run, length, in work.Window, power, scratch);
-        // NaN counts too; an element beyond the limit has a square that is, too.
-        return square > BitConverter.SingleToInt32Bits(limit * limit) || gradient > BitConverter.SingleToInt32Bits(LargestGradient);
+        // NaN counts too; an element beyond the limit has a square that is, and sums that are, too.
+        return square > BitConverter.SingleToUInt32Bits(limit * limit) || gradient > BitConverter.SingleToUInt32Bits(LargestGradient) << 1;
     }
 
     private static bool IsBeyondLimits<T>(in FloatWork<T> work, nint length) where T : unmanaged
@@ -160,32 +160,43 @@ internal static unsafe partial class WindowNorm
         }
     }
 
-    /// <summary>Samples of fewer than 16 positions, side by side.</summary>
+    /// <summary>Samples of fewer than 32 positions, side by side.</summary>
     private static void Stage<T, TPower>(FloatWork<T> work, nint samples, float* scratch) where T : unmanaged where TPower : struct, IFloatPower<TPower>
     {
-        nint stride = RoundUp(samples * work.Run), plane = work.Channels * stride;
+        nint stride = WholeSteps(samples * work.Run), plane = work.Channels * stride;
         using var rented = new RentedDoubles(3 * plane / 2);
         fixed (double* doubles = rented.Span)
         {
             float* planes = (float*)doubles;
             var staged = new FloatWork<float> { X = planes, Y = planes + plane, Dy = work.Dy == null ? null : planes + 2 * plane, Channels = work.Channels, Run = stride, Window = work.Window };
             new Span<double>(doubles, (int)(3 * plane / 2)).Clear();
-            for (nint sample = 0; sample < samples; sample++)
+            nint rows = samples * work.Channels;
+            for (nint row = 0; row < rows; row++)
             {
-                for (nint i = 0; i < work.Channels * work.Run; i++)
-                {
-                    nint from = sample * work.Channels * work.Run + i, to = i / work.Run * stride + sample * work.Run + i % work.Run;
-                    staged.X[to] = (float)Elements.ToDouble(work.X[from]);
-                    if (work.Dy != null)
-                        staged.Dy[to] = (float)Elements.ToDouble(work.Dy[from]);
-                }
+                nint to = row % work.Channels * stride + row / work.Channels * work.Run;
+                Widen(work.X + row * work.Run, staged.X + to, work.Run);
+                if (work.Dy != null)
+                    Widen(work.Dy + row * work.Run, staged.Dy + to, work.Run);
             }
             Strip<float, TPower>(in staged, stride, scratch);
-            for (nint sample = 0; sample < samples; sample++)
-            {
-                for (nint i = 0; i < work.Channels * work.Run; i++)
-                    work.Y[sample * work.Channels * work.Run + i] = Elements.FromDouble<T>(staged.Y[i / work.Run * stride + sample * work.Run + i % work.Run]);
-            }
+            for (nint row = 0; row < rows; row++)
+                Narrow(staged.Y + row % work.Channels * stride + row / work.Channels * work.Run, work.Y + row * work.Run, work.Run);
         }
+    }
+
+    private static void Widen<T>(T* source, float* destination, nint length) where T : unmanaged
+    {
+        if (typeof(T) == typeof(float))
+            new Span<float>(source, (int)length).CopyTo(new Span<float>(destination, (int)length));
+        else
+            SixteenBits.Widen(source, destination, length);
+    }
+
+    private static void Narrow<T>(float* source, T* destination, nint length) where T : unmanaged
+    {
+        if (typeof(T) == typeof(float))
+            new Span<float>(source, (int)length).CopyTo(new Span<float>(destination, (int)length));
+        else
+            SixteenBits.Narrow(source, destination, length, stream: false);
     }
 }
