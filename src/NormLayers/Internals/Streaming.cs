@@ -100,6 +100,11 @@ internal readonly unsafe struct Streaming
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void StoreHalves(Vector512<uint> value, uint* address)
     {
+        if (Vector512.IsHardwareAccelerated && ((nint)address & 63) == 0)
+        {
+            value.StoreAlignedNonTemporal(address);
+            return;
+        }
         value.GetLower().StoreAlignedNonTemporal(address);
         value.GetUpper().StoreAlignedNonTemporal(address + Vector256<uint>.Count);
     }
@@ -166,5 +171,21 @@ internal readonly unsafe struct Streaming
             Sse.StoreFence();
         else
             Interlocked.MemoryBarrier();
+    }
+}
+
+/// <summary>What four rows are going to read: a line of each, or where rows follow each other without a gap four lines in the order of memory, which processors then fetch faster.</summary>
+internal unsafe struct RowsAhead<T>(T* next, nint between, nint step) where T : unmanaged
+{
+    private T* next = next;
+
+    /// <summary>Asks for so many lines of each, and goes on by a step.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal void Prefetch(int lines)
+    {
+        Streaming.PrefetchRows(next, 0, between);
+        if (lines > 1)
+            Streaming.PrefetchRows(next, 64 / sizeof(T), between);
+        next += step;
     }
 }

@@ -35,6 +35,8 @@ internal static unsafe partial class ChannelNorm
         internal Lanes(nint columns, nint rows, bool joined, nint before, nint head, nint step)
             => (Length, Head, Columns, Before, Joined, Step) = (columns * rows, head, columns, before, joined, step);
 
+        internal RowsAhead<T> RowsAhead<T>(T* next, nint stride) where T : unmanaged => Joined ? new(next, Step, 4 * Step) : new(next + Head, stride, Step);
+
         internal bool HasTail => (Length - Head) % Step != 0;
 
         /// <summary>The lanes of all vectors.</summary>
@@ -240,6 +242,7 @@ internal static unsafe partial class ChannelNorm
                 last2 = OfOnce(x + at + r2, last, in scale, w2, b2);
                 last3 = OfOnce(x + at + r3, last, in scale, w3, b3);
             }
+            RowsAhead<T> ahead = strip.Lanes.RowsAhead(x + stream.Ahead, stride);
             nint lane = 0;
             if (head > 0)
             {
@@ -252,10 +255,7 @@ internal static unsafe partial class ChannelNorm
             for (nint i = head; i <= length - step; i += step, lane += step)
             {
                 T* element = x + i, result = y + i;
-                Streaming.Prefetch(in *element, stream.Ahead);
-                Streaming.Prefetch(in *element, stream.Ahead + r1);
-                Streaming.Prefetch(in *element, stream.Ahead + r2);
-                Streaming.Prefetch(in *element, stream.Ahead + r3);
+                ahead.Prefetch(1);
                 Vector512<byte> y0 = Of(element, lane, in scale, w0, b0), y1 = Of(element + r1, lane, in scale, w1, b1);
                 Vector512<byte> y2 = Of(element + r2, lane, in scale, w2, b2), y3 = Of(element + r3, lane, in scale, w3, b3);
                 Store(y0, result, stream);

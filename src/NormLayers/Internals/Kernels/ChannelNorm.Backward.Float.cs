@@ -13,7 +13,7 @@ namespace NormLayers.Internals.Kernels;
 /// </remarks>
 internal static unsafe partial class ChannelNorm
 {
-    private const nint TileRows = 32;
+    private const nint TileRows = ColumnMoments.FloatTileRows;
 
     /// <summary>Sums of each column: of g, of g · (x - hi), of g².</summary>
     private const int SumsPerColumn = 3;
@@ -65,11 +65,15 @@ internal static unsafe partial class ChannelNorm
             strip.LaneScale = new GradientScale((float*)(strip.RowSums + rowSums + scaleDoubles), lanes);
             strip.Exact = (byte*)(strip.LaneScale.Weight + lanes);
             bool isGivenInFloat = FillGradient(in strip);
-            strip.Reversed = strip.Columns * layout.Rows * sizeof(T) > ChannelLayout.CacheBytes;
+            // Where the statistics are given, nothing has to wait for the sums.
+            bool fused = isGivenInFloat && strip.Dx != null && strip.Dx != strip.Dy;
+            strip.Reversed = !fused && strip.Columns * layout.Rows * sizeof(T) > ChannelLayout.CacheBytes;
+            if (fused)
+                BeginWriting(ref strip);
             if (layout.Axis == ParameterAxis.Row)
                 SumRowsInFloat(in strip);
             else
-                Partition.Run(blocks, strip.Work->Threads, &SumColumnsInFloat<T>, state);
+                Partition.Run(blocks, strip.Work->Threads, fused ? &SumAndWriteBlocks<T> : &SumColumnsInFloat<T>, state);
             for (nint block = 1; block < blocks && layout.Axis != ParameterAxis.Row; block++)
             {
                 for (nint j = 0; j < perBlock; j += Vector512<double>.Count)
@@ -90,7 +94,7 @@ internal static unsafe partial class ChannelNorm
                     rest.Dx = null;
                 ColumnsInDouble(ref rest);
             }
-            if (strip.Dx == null || (layout.Scaled && exact != strip.Columns))
+            if (strip.Dx == null || fused || (layout.Scaled && exact != strip.Columns))
                 return;
             if (layout.Scaled || isGivenInFloat)
             {
@@ -199,43 +203,50 @@ internal static unsafe partial class ChannelNorm
     private static void SumColumnsInFloat<T>(void* state, nint start, nint end) where T : unmanaged
     {
         ref readonly BackwardStrip<T, float> strip = ref *(BackwardStrip<T, float>*)state;
-        nint width = strip.Width, columns = strip.Columns;
+        nint width = strip.Width, columns = strip.Columns, stride = strip.Layout.Columns;
         T* endOfX = strip.Work->X + strip.Layout.Count, endOfDy = strip.Work->Dy + strip.Layout.Count;
-        T* staged = stackalloc T[(int)(columns < Elements.Step ? 2 * TileRows * Elements.Step : 1)];
-        // The last vector reaches back; its lanes are added up at their own place and moved to their columns in the end.
+        T* staged = stackalloc T[(int)(columns < ColumnMoments.Step ? 2 * TileRows * ColumnMoments.Step : 1)];
+        // The last vectors reach back; their lanes are added up at their own place and moved to their columns in the end.
         for (nint block = start; block < end; block++)
         {
             double* sums = strip.Memory + block * SumsPerColumn * width;
             nint last = Math.Min((block + 1) * strip.BlockRows, strip.Layout.Rows);
             for (nint row = block * strip.BlockRows; row < last; row += TileRows)
             {
-                nint rows = Math.Min(TileRows, last - row), dyStride = strip.Layout.Columns, xStride = dyStride;
-                T* dy = strip.Dy + row * dyStride, x = strip.X + row * xStride;
-                if (columns < Elements.Step)
-                {
-                    dy = ColumnMoments.Staged(dy, ref dyStride, rows, columns, endOfDy, staged);
-                    x = ColumnMoments.Staged(x, ref xStride, rows, columns, endOfX, staged + TileRows * Elements.Step);
-                }
-                nint slot = 0;
-                for (; sizeof(T) == 2 && slot <= columns - 2 * Elements.Step; slot += 2 * Elements.Step)
-                    SumPairs(dy + slot, dyStride, x + slot, xStride, rows, strip.Scale.Hi + slot, sums + slot, width);
-                for (; slot < columns; slot += Elements.Step)
+                nint rows = Math.Min(TileRows, last - row), dyStride = stride, xStride = stride;
+                T* dy = ColumnMoments.Staged(strip.Dy + row * stride, ref dyStride, rows, columns, endOfDy, staged);
+                T* x = ColumnMoments.Staged(strip.X + row * stride, ref xStride, rows, columns, endOfX, staged + TileRows * ColumnMoments.Step);
+                for (nint slot = 0; slot < columns; slot += ColumnMoments.Step)
                 {
                     nint at = ColumnMoments.StartOf(slot, columns);
-                    SumTile(dy + at, dyStride, x + at, xStride, rows, Vector512.Load(strip.Scale.Hi + at), sums + slot, width);
+                    SumTile(dy + at, dyStride, x + at, xStride, rows, strip.Scale.Hi + at, sums + slot, width, ColumnMoments.NextTile(strip.Dy + row * stride, stride, columns, slot), ColumnMoments.NextTile(strip.X + row * stride, stride, columns, slot));
                 }
             }
-            if (columns >= Elements.Step && columns < width)
+            if (columns >= ColumnMoments.Step && columns < width)
             {
-                nint tail = columns & ~(Elements.Step - 1), at = columns - Elements.Step;
+                nint tail = width - ColumnMoments.Step, at = columns - ColumnMoments.Step;
                 for (nint k = 0; k < SumsPerColumn; k++)
-                    new Span<double>(sums + k * width + tail, Elements.Step).CopyTo(new Span<double>(sums + k * width + at, Elements.Step));
+                    new Span<double>(sums + k * width + tail, (int)ColumnMoments.Step).CopyTo(new Span<double>(sums + k * width + at, (int)ColumnMoments.Step));
             }
         }
     }
 
-    /// <summary>The sums of 32 columns of a 16-bit type, which is widened with fewer steps than twice 16.</summary>
-    private static void SumPairs<T>(T* dy, nint dyStride, T* x, nint xStride, nint rows, float* hi, double* sums, nint width) where T : unmanaged
+    /// <summary>The same, each block followed by the gradient of the input in the chunks that begin there.</summary>
+    private static void SumAndWriteBlocks<T>(void* state, nint start, nint end) where T : unmanaged
+    {
+        ref readonly BackwardStrip<T, float> strip = ref *(BackwardStrip<T, float>*)state;
+        nint chunks = (strip.RowCount + strip.ChunkRows - 1) / strip.ChunkRows, chunkRows = strip.ChunkRows * strip.Lanes.Length / strip.Columns;
+        for (nint block = start; block < end; block++)
+        {
+            SumColumnsInFloat<T>(state, block, block + 1);
+            nint next = Math.Min((block + 1) * strip.BlockRows, strip.Layout.Rows);
+            WriteChunks<T>(state, ChunkFrom(block * strip.BlockRows), next == strip.Layout.Rows ? chunks : ChunkFrom(next));
+        }
+
+        nint ChunkFrom(nint row) => Math.Min((row + chunkRows - 1) / chunkRows, chunks);
+    }
+
+    private static void SumTile<T>(T* dy, nint dyStride, T* x, nint xStride, nint rows, float* hi, double* sums, nint width, RowsAhead<T> dyAhead, RowsAhead<T> xAhead) where T : unmanaged
     {
         (Vector512<float> hiA, Vector512<float> hiB) = Elements.LoadInPairsOf<T>(hi);
         Vector512<float> s0 = default, s1 = default, s2 = default, s3 = default, p0 = default, p1 = default, p2 = default, p3 = default, q0 = default, q1 = default;
@@ -243,8 +254,8 @@ internal static unsafe partial class ChannelNorm
         nint row = 0;
         for (; row <= rows - 4; row += 4)
         {
-            Streaming.PrefetchRows(dy, TileRows * dyStride, dyStride);
-            Streaming.PrefetchRows(x, TileRows * xStride, xStride);
+            dyAhead.Prefetch(sizeof(T) / 2);
+            xAhead.Prefetch(sizeof(T) / 2);
             Add(dy, x, hiA, hiB, ref s0, ref t0, ref p0, ref r0, ref q0, ref u0);
             Add(dy + dyStride, x + xStride, hiA, hiB, ref s1, ref t1, ref p1, ref r1, ref q1, ref u1);
             Add(dy + 2 * dyStride, x + 2 * xStride, hiA, hiB, ref s2, ref t2, ref p2, ref r2, ref q0, ref u0);
@@ -254,9 +265,9 @@ internal static unsafe partial class ChannelNorm
         }
         for (; row < rows; row++, dy += dyStride, x += xStride)
             Add(dy, x, hiA, hiB, ref s0, ref t0, ref p0, ref r0, ref q0, ref u0);
-        AddPairs(sums, (s0 + s1) + (s2 + s3), (t0 + t1) + (t2 + t3));
-        AddPairs(sums + width, (p0 + p1) + (p2 + p3), (r0 + r1) + (r2 + r3));
-        AddPairs(sums + 2 * width, q0 + q1, u0 + u1);
+        ColumnMoments.AddPairs<T>(sums, (s0 + s1) + (s2 + s3), (t0 + t1) + (t2 + t3));
+        ColumnMoments.AddPairs<T>(sums + width, (p0 + p1) + (p2 + p3), (r0 + r1) + (r2 + r3));
+        ColumnMoments.AddPairs<T>(sums + 2 * width, q0 + q1, u0 + u1);
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         static void Add(T* dy, T* x, Vector512<float> hiA, Vector512<float> hiB, ref Vector512<float> s, ref Vector512<float> t, ref Vector512<float> p, ref Vector512<float> r, ref Vector512<float> q, ref Vector512<float> u)
@@ -270,57 +281,14 @@ internal static unsafe partial class ChannelNorm
             q += a * a;
             u += b * b;
         }
-
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        static void AddPairs(double* sums, Vector512<float> a, Vector512<float> b)
-        {
-            (a, b) = Elements.FromPairsOf<T>(a, b);
-            ColumnMoments.AddTo(sums, a);
-            ColumnMoments.AddTo(sums + Elements.Step, b);
-        }
-    }
-
-    private static void SumTile<T>(T* dy, nint dyStride, T* x, nint xStride, nint rows, Vector512<float> hi, double* sums, nint width) where T : unmanaged
-    {
-        Vector512<float> s0 = default, s1 = default, s2 = default, s3 = default, p0 = default, p1 = default, p2 = default, p3 = default, q0 = default, q1 = default;
-        nint row = 0;
-        for (; row <= rows - 4; row += 4)
-        {
-            Streaming.PrefetchRows(dy, TileRows * dyStride, dyStride);
-            Streaming.PrefetchRows(x, TileRows * xStride, xStride);
-            Vector512<float> g0 = Elements.LoadFloats(dy, 0), g1 = Elements.LoadFloats(dy, dyStride), g2 = Elements.LoadFloats(dy, 2 * dyStride), g3 = Elements.LoadFloats(dy, 3 * dyStride);
-            s0 += g0;
-            s1 += g1;
-            s2 += g2;
-            s3 += g3;
-            p0 += g0 * (Elements.LoadFloats(x, 0) - hi);
-            p1 += g1 * (Elements.LoadFloats(x, xStride) - hi);
-            p2 += g2 * (Elements.LoadFloats(x, 2 * xStride) - hi);
-            p3 += g3 * (Elements.LoadFloats(x, 3 * xStride) - hi);
-            q0 += g0 * g0;
-            q1 += g1 * g1;
-            q0 += g2 * g2;
-            q1 += g3 * g3;
-            dy += 4 * dyStride;
-            x += 4 * xStride;
-        }
-        for (; row < rows; row++, dy += dyStride, x += xStride)
-        {
-            Vector512<float> g = Elements.LoadFloats(dy, 0);
-            s0 += g;
-            p0 += g * (Elements.LoadFloats(x, 0) - hi);
-            q0 += g * g;
-        }
-        ColumnMoments.AddTo(sums, (s0 + s1) + (s2 + s3));
-        ColumnMoments.AddTo(sums + width, (p0 + p1) + (p2 + p3));
-        ColumnMoments.AddTo(sums + 2 * width, q0 + q1);
     }
 
     /// <summary>With a weight a row: the sums of columns are of dy · weight and its product with the normalized value, and the row's are across the strip, without the weight.</summary>
     private static void SumRowsInFloat<T>(ref readonly BackwardStrip<T, float> strip) where T : unmanaged
     {
-        nint width = strip.Width, columns = strip.Columns, whole = columns & ~(Elements.Step - 1), stride = strip.Layout.Columns, rows = strip.Layout.Rows;
-        T* staged = stackalloc T[8 * Elements.Step];
+        const nint Step = ColumnMoments.Step;
+        nint width = strip.Width, columns = strip.Columns, whole = columns & ~(Step - 1), stride = strip.Layout.Columns, rows = strip.Layout.Rows;
+        T* staged = stackalloc T[(int)(8 * Step)];
         using var memory = new RentedDoubles(SumsPerColumn * width / 2 + 8);
         fixed (double* first = memory.Span)
         {
@@ -337,21 +305,21 @@ internal static unsafe partial class ChannelNorm
                     if (whole == columns)
                         continue;
                     // Zeros behind the last columns, which add nothing to the sums of the rows.
-                    new Span<T>(staged, 8 * Elements.Step).Clear();
+                    new Span<T>(staged, (int)(8 * Step)).Clear();
                     for (nint r = 0; r < count; r++)
                     {
-                        new Span<T>(dy + r * stride + whole, (int)(columns - whole)).CopyTo(new Span<T>(staged + r * Elements.Step, Elements.Step));
-                        new Span<T>(x + r * stride + whole, (int)(columns - whole)).CopyTo(new Span<T>(staged + (4 + r) * Elements.Step, Elements.Step));
+                        new Span<T>(dy + r * stride + whole, (int)(columns - whole)).CopyTo(new Span<T>(staged + r * Step, (int)Step));
+                        new Span<T>(x + r * stride + whole, (int)(columns - whole)).CopyTo(new Span<T>(staged + (4 + r) * Step, (int)Step));
                     }
-                    SumFour(in strip, row, count, staged, staged + 4 * Elements.Step, Elements.Step, whole, width, sums);
+                    SumFour(in strip, row, count, staged, staged + 4 * Step, Step, whole, width, sums);
                 }
-                for (nint j = 0; j < SumsPerColumn * width; j += Elements.Step)
-                    ColumnMoments.AddTo(strip.Memory + j, Vector512.Load(sums + j));
+                for (nint j = 0; j < SumsPerColumn * width; j += Step)
+                    ColumnMoments.AddPairs<T>(strip.Memory + j, Vector512.Load(sums + j), Vector512.Load(sums + j + Elements.Step));
             }
         }
     }
 
-    /// <summary>Up to four rows of the columns from one to another; the pointers are to the first of these columns.</summary>
+    /// <summary>Up to four rows of the columns from one to another; the pointers are to the first of these columns. The sums of columns are in the order of pairs.</summary>
     private static void SumFour<T>(ref readonly BackwardStrip<T, float> strip, nint row, int count, T* dy, T* x, nint stride, nint start, nint end, float* sums) where T : unmanaged
     {
         nint width = strip.Width, r1 = count > 1 ? stride : 0, r2 = count > 2 ? 2 * stride : r1, r3 = count > 3 ? 3 * stride : r2;
@@ -359,32 +327,54 @@ internal static unsafe partial class ChannelNorm
         // A row that is not there is another one again, with a weight of zero.
         Vector512<float> w0 = Weight(in strip, row, 0, count), w1 = Weight(in strip, row, 1, count), w2 = Weight(in strip, row, 2, count), w3 = Weight(in strip, row, 3, count);
         Vector512<float> s0 = default, s1 = default, s2 = default, s3 = default, p0 = default, p1 = default, p2 = default, p3 = default;
-        for (nint j = start; j < end; j += Elements.Step, dy += Elements.Step, x += Elements.Step)
+        for (nint j = start; j < end; j += ColumnMoments.Step, dy += ColumnMoments.Step, x += ColumnMoments.Step)
         {
             Streaming.PrefetchRows(dy, 4 * stride, stride);
             Streaming.PrefetchRows(x, 4 * stride, stride);
-            Vector512<float> his = Vector512.Load(hi + j), los = Vector512.Load(lo + j), rstds = Vector512.Load(rstd + j);
-            Vector512<float> g0 = Elements.LoadFloats(dy, 0), g1 = Elements.LoadFloats(dy, r1), g2 = Elements.LoadFloats(dy, r2), g3 = Elements.LoadFloats(dy, r3);
-            Vector512<float> t0 = g0 * ((Elements.LoadFloats(x, 0) - his - los) * rstds), t1 = g1 * ((Elements.LoadFloats(x, r1) - his - los) * rstds);
-            Vector512<float> t2 = g2 * ((Elements.LoadFloats(x, r2) - his - los) * rstds), t3 = g3 * ((Elements.LoadFloats(x, r3) - his - los) * rstds);
-            s0 += g0;
-            s1 += g1;
-            s2 += g2;
-            s3 += g3;
-            p0 += t0;
-            p1 += t1;
-            p2 += t2;
-            p3 += t3;
-            (g0, g1, g2, g3) = (g0 * w0, g1 * w1, g2 * w2, g3 * w3);
-            (Vector512.Load(sums + j) + ((g0 + g1) + (g2 + g3))).Store(sums + j);
-            (Vector512.Load(sums + width + j) + ((t0 * w0 + t1 * w1) + (t2 * w2 + t3 * w3))).Store(sums + width + j);
-            (Vector512.Load(sums + 2 * width + j) + ((g0 * g0 + g1 * g1) + (g2 * g2 + g3 * g3))).Store(sums + 2 * width + j);
+            if (sizeof(T) == 4)
+            {
+                Streaming.PrefetchRows(dy, 4 * stride + Elements.Step, stride);
+                Streaming.PrefetchRows(x, 4 * stride + Elements.Step, stride);
+            }
+            (Vector512<float> his, Vector512<float> otherHis) = Elements.LoadInPairsOf<T>(hi + j);
+            (Vector512<float> los, Vector512<float> otherLos) = Elements.LoadInPairsOf<T>(lo + j);
+            (Vector512<float> rstds, Vector512<float> otherRstds) = Elements.LoadInPairsOf<T>(rstd + j);
+            (Vector512<float> g0, Vector512<float> h0) = Elements.LoadPairs(dy, 0);
+            (Vector512<float> g1, Vector512<float> h1) = Elements.LoadPairs(dy, r1);
+            (Vector512<float> g2, Vector512<float> h2) = Elements.LoadPairs(dy, r2);
+            (Vector512<float> g3, Vector512<float> h3) = Elements.LoadPairs(dy, r3);
+            (Vector512<float> t0, Vector512<float> u0) = Elements.LoadPairs(x, 0);
+            (Vector512<float> t1, Vector512<float> u1) = Elements.LoadPairs(x, r1);
+            (Vector512<float> t2, Vector512<float> u2) = Elements.LoadPairs(x, r2);
+            (Vector512<float> t3, Vector512<float> u3) = Elements.LoadPairs(x, r3);
+            (t0, t1) = (g0 * ((t0 - his - los) * rstds), g1 * ((t1 - his - los) * rstds));
+            (t2, t3) = (g2 * ((t2 - his - los) * rstds), g3 * ((t3 - his - los) * rstds));
+            AddToColumns(sums + j, width, g0 * w0, g1 * w1, g2 * w2, g3 * w3, (t0 * w0 + t1 * w1) + (t2 * w2 + t3 * w3));
+            (u0, u1) = (h0 * ((u0 - otherHis - otherLos) * otherRstds), h1 * ((u1 - otherHis - otherLos) * otherRstds));
+            (u2, u3) = (h2 * ((u2 - otherHis - otherLos) * otherRstds), h3 * ((u3 - otherHis - otherLos) * otherRstds));
+            AddToColumns(sums + j + Elements.Step, width, h0 * w0, h1 * w1, h2 * w2, h3 * w3, (u0 * w0 + u1 * w1) + (u2 * w2 + u3 * w3));
+            s0 = s0 + g0 + h0;
+            s1 = s1 + g1 + h1;
+            s2 = s2 + g2 + h2;
+            s3 = s3 + g3 + h3;
+            p0 = p0 + t0 + u0;
+            p1 = p1 + t1 + u1;
+            p2 = p2 + t2 + u2;
+            p3 = p3 + t3 + u3;
         }
         double* rows = strip.RowSums + 2 * row;
         AddRow(rows, 0, count, s0, p0);
         AddRow(rows, 1, count, s1, p1);
         AddRow(rows, 2, count, s2, p2);
         AddRow(rows, 3, count, s3, p3);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        static void AddToColumns(float* sums, nint width, Vector512<float> g0, Vector512<float> g1, Vector512<float> g2, Vector512<float> g3, Vector512<float> products)
+        {
+            (Vector512.Load(sums) + ((g0 + g1) + (g2 + g3))).Store(sums);
+            (Vector512.Load(sums + width) + products).Store(sums + width);
+            (Vector512.Load(sums + 2 * width) + ((g0 * g0 + g1 * g1) + (g2 * g2 + g3 * g3))).Store(sums + 2 * width);
+        }
 
         static Vector512<float> Weight(ref readonly BackwardStrip<T, float> strip, nint row, int i, int count) => Vector512.Create(i < count ? (float)strip.Work->WeightOf(row + i) : 0);
 

@@ -31,9 +31,6 @@ internal static unsafe partial class ChannelNorm
             strip.RowCount = (layout.Rows * layout.Columns - first) / strip.RowStride;
             WriteScalars(in strip, 0, first);
             WriteScalars(in strip, first + strip.RowCount * strip.RowStride, layout.Rows * layout.Columns);
-            strip.Dy += first;
-            strip.X += first;
-            strip.Dx += first;
         }
         strip.ChunkRows = Math.Max(4, ChunkLength / strip.Lanes.Length & ~3);
         strip.Stream = strip.Stream.WithAhead(strip.Reversed ? -strip.ChunkRows * strip.RowStride : strip.Columns);
@@ -114,7 +111,8 @@ internal static unsafe partial class ChannelNorm
     {
         nint stride = strip.RowStride, length = strip.Lanes.Length, head = strip.Lanes.Head, step = strip.Lanes.Step, last = strip.Lanes.Count - step;
         bool hasTail = strip.Lanes.HasTail;
-        T* dy = strip.Dy + first * stride, x = strip.X + first * stride, dx = strip.Dx + first * stride;
+        nint start = strip.Lanes.Before + first * stride;
+        T* dy = strip.Dy + start, x = strip.X + start, dx = strip.Dx + start;
         GradientScale scale = strip.LaneScale;
         Streaming stream = strip.Stream;
         if (length < step)
@@ -138,6 +136,7 @@ internal static unsafe partial class ChannelNorm
                 (w2, w3) = (Vector512.Create((float)strip.Work->WeightOf(r + Math.Min(2, left))), Vector512.Create((float)strip.Work->WeightOf(r + Math.Min(3, left))));
             }
             Vector512<byte> last0 = default, last1 = default, last2 = default, last3 = default;
+            RowsAhead<T> dyAhead = strip.Lanes.RowsAhead(dy + stream.Ahead, stride), xAhead = strip.Lanes.RowsAhead(x + stream.Ahead, stride);
             nint tail = length - step, lane = 0;
             if (hasTail)
             {
@@ -157,17 +156,9 @@ internal static unsafe partial class ChannelNorm
             for (nint i = head; i <= tail; i += step, lane += step)
             {
                 T* gradient = dy + i, input = x + i, result = dx + i;
-                Streaming.Prefetch(in *gradient, stream.Ahead);
-                Streaming.Prefetch(in *gradient, stream.Ahead + r1);
-                Streaming.Prefetch(in *gradient, stream.Ahead + r2);
-                Streaming.Prefetch(in *gradient, stream.Ahead + r3);
+                dyAhead.Prefetch(1);
                 if (TGradient.IsFull)
-                {
-                    Streaming.Prefetch(in *input, stream.Ahead);
-                    Streaming.Prefetch(in *input, stream.Ahead + r1);
-                    Streaming.Prefetch(in *input, stream.Ahead + r2);
-                    Streaming.Prefetch(in *input, stream.Ahead + r3);
-                }
+                    xAhead.Prefetch(1);
                 Vector512<byte> d0 = Of(gradient, input, lane, in scale, w0), d1 = Of(gradient + r1, input + r1, lane, in scale, w1);
                 Vector512<byte> d2 = Of(gradient + r2, input + r2, lane, in scale, w2), d3 = Of(gradient + r3, input + r3, lane, in scale, w3);
                 Store(d0, result, stream);

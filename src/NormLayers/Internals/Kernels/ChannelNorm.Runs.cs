@@ -10,8 +10,15 @@ internal static unsafe partial class ChannelNorm
     /// <summary>Neighbouring groups are read together up to so many bytes a row.</summary>
     private const nint RunStripBytes = 4096;
 
+    /// <summary>Up to here a run is asked for while the one before it is summed.</summary>
+    private const nint MostRunAheadBytes = 128 << 10;
+
     private static nint RunStrip<T>(in ChannelLayout layout, int threads) where T : unmanaged
         => Math.Max(1, Math.Min(layout.BlockGroups / threads, RunStripBytes / (layout.GroupColumns * sizeof(T)))) * layout.GroupColumns;
+
+    /// <summary>How far ahead of a run's sums: to the next row's run, which lies far behind it, unless that would be long gone from the cache.</summary>
+    private static nint RunAheadBytes<T>(in ChannelLayout layout) where T : unmanaged
+        => layout.GroupColumns * sizeof(T) <= MostRunAheadBytes ? layout.Columns * sizeof(T) : Streaming.AheadBytes;
 
     private static void RunStatistics<T, TCompute>(ref Strip<T, TCompute> strip)
         where T : unmanaged
@@ -56,7 +63,7 @@ internal static unsafe partial class ChannelNorm
         where TCompute : unmanaged, IFloatingPointIeee754<TCompute>
     {
         ref readonly ChannelLayout layout = ref strip.Layout;
-        nint groups = strip.Columns / layout.GroupColumns, length = layout.GroupColumns;
+        nint groups = strip.Columns / layout.GroupColumns, length = layout.GroupColumns, ahead = RunAheadBytes<T>(in layout);
         using var memory = new RentedDoubles(2 * groups);
         memory.Span.Clear();
         fixed (double* means = memory.Span)
@@ -67,7 +74,7 @@ internal static unsafe partial class ChannelNorm
                 for (nint g = 0; g < groups; g++)
                 {
                     T* x = strip.X + row * layout.Columns + g * length;
-                    bool exact = layout.Centered ? Moments.TryOfFloats<T, Moments.AboutMean>(x, length, threads, out double mean, out double variance) : Moments.TryOfFloats<T, Moments.AboutZero>(x, length, threads, out mean, out variance);
+                    bool exact = layout.Centered ? Moments.TryOfFloats<T, Moments.AboutMean>(x, length, threads, out double mean, out double variance, ahead) : Moments.TryOfFloats<T, Moments.AboutZero>(x, length, threads, out mean, out variance, ahead);
                     Moments.MergeFloats(ref means[g], ref squares[g], row * length, mean, exact ? variance * length : double.NaN, length);
                 }
             }
@@ -195,7 +202,7 @@ internal static unsafe partial class ChannelNorm
     private static void RunsInFloat<T>(ref readonly BackwardStrip<T, float> strip, nint start, nint end) where T : unmanaged
     {
         ref readonly ChannelLayout layout = ref strip.Layout;
-        nint length = layout.GroupColumns, count = end - start;
+        nint length = layout.GroupColumns, count = end - start, ahead = RunAheadBytes<T>(in layout);
         Streaming stream = strip.Work->Stream;
         // What does not stay in the cache is written from the end on, which was read last.
         bool reversed = layout.Rows * length * sizeof(T) > ChannelLayout.CacheBytes;
@@ -213,7 +220,7 @@ internal static unsafe partial class ChannelNorm
                 for (nint g = 0; g < count; g++)
                 {
                     nint at = row * layout.Columns + (start + g) * length;
-                    RowNorm.Sum(strip.Dy + at, strip.X + at, null, length, in strip.Statistics[start + g], ref run);
+                    RowNorm.Sum(strip.Dy + at, strip.X + at, null, length, in strip.Statistics[start + g], ref run, ahead: ahead);
                     groups[g].Sums.AddScaled(in run, 1);
                     if (fused)
                         WriteRun(in strip, row, start + g, in groups[g], stream.WithAhead(0));

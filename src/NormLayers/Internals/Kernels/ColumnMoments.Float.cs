@@ -11,10 +11,10 @@ namespace NormLayers.Internals.Kernels;
 /// times that difference, or whose squares left float's range, is summed in double.
 /// </para>
 /// <para>
-/// Order: row i of a tile of 16 goes to sum i mod 4 of four in float, which are widened, added by pairs and added in double, tile by tile.
+/// Order: row i of a tile of 32 goes to sum i mod 4 of four in float, which are added by pairs, widened and added in double, tile by tile.
 /// </para>
 /// <para>
-/// Vectors: the last one of a row reaches back over columns of the one before it, whose sums come out twice, the same; fewer than 16
+/// Vectors, by twos: the last two of a row reach back over columns of those before them, whose sums come out twice, the same; fewer than 32
 /// columns are read with what lies behind them.
 /// </para>
 /// </remarks>
@@ -24,7 +24,7 @@ internal static unsafe partial class ColumnMoments
     internal const nint LeastFloatRows = 64;
 
     /// <summary>Rows that are added in float.</summary>
-    internal const nint FloatTileRows = 16;
+    internal const nint FloatTileRows = 32;
 
     /// <summary>As <see cref="Of"/>.</summary>
     internal static void OfFloats<T>(T* x, nint stride, nint rows, nint columns, T* end, bool centered, double* work) where T : unmanaged
@@ -36,42 +36,50 @@ internal static unsafe partial class ColumnMoments
         new Span<float>(centers, (int)width).Clear();
         if (centered)
             SetCenters(x, stride, rows, columns, centers);
-        T* staged = stackalloc T[(int)(columns < Elements.Step ? FloatTileRows * Elements.Step : 1)];
+        T* staged = stackalloc T[(int)(columns < Step ? FloatTileRows * Step : 1)];
         for (nint row = 0; row < rows; row += FloatTileRows)
         {
             nint count = Math.Min(FloatTileRows, rows - row), at = stride;
-            T* tile = columns < Elements.Step ? Staged(x + row * stride, ref at, count, columns, end, staged) : x + row * stride;
-            nint slot = 0;
-            for (; sizeof(T) == 2 && slot <= columns - 2 * Elements.Step; slot += 2 * Elements.Step)
-                AddTileOfPairs(tile + slot, at, count, centers + slot, sums + slot, squares + slot);
-            for (; slot < columns; slot += Elements.Step)
-                AddTile(tile + StartOf(slot, columns), at, count, Vector512.Load(centers + slot), sums + slot, squares + slot);
+            T* tile = Staged(x + row * stride, ref at, count, columns, end, staged);
+            for (nint slot = 0; slot < columns; slot += Step)
+            {
+                nint start = StartOf(slot, columns);
+                AddTile(tile + start, at, count, centers + start, sums + slot, squares + slot, NextTile(x + row * stride, stride, columns, slot));
+            }
         }
-        double* mask = stackalloc double[Elements.Step];
-        for (nint slot = 0; slot < columns; slot += Elements.Step)
+        double* mask = stackalloc double[(int)Step];
+        for (nint slot = 0; slot < columns; slot += Step)
         {
             nint start = StartOf(slot, columns);
-            bool exact = Finish(sums + slot, squares + slot, centers + slot, rows, centered, work + start, width, mask)
-                & Finish(sums + slot + 8, squares + slot + 8, centers + slot + 8, rows, centered, work + start + 8, width, mask + 8);
+            bool exact = true;
+            for (nint lane = 0; lane < Step; lane += Vector512<double>.Count)
+                exact &= Finish(sums + slot + lane, squares + slot + lane, centers + start + lane, rows, centered, work + start + lane, width, mask + lane);
             if (!exact)
-                Redo(x + start, stride, rows, Math.Min(columns, Elements.Step), end, centered, mask, work + start, width);
+                Redo(x + start, stride, rows, Math.Min(columns, Step), end, centered, mask, work + start, width);
         }
     }
 
-    /// <summary>The first column of a vector of them.</summary>
+    /// <summary>The first column of two vectors of them.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal static nint StartOf(nint slot, nint columns) => columns < Elements.Step ? 0 : Math.Min(slot, columns - Elements.Step);
+    internal static nint StartOf(nint slot, nint columns) => Math.Max(0, Math.Min(slot, columns - Step));
 
-    /// <summary>Rows of fewer than 16 columns where whole vectors can be loaded from each: in their place, or copied.</summary>
+    /// <summary>Rows of which whole vectors can be loaded: in their place, or copied where they have too few columns.</summary>
     internal static T* Staged<T>(T* x, ref nint stride, nint rows, nint columns, T* end, T* memory) where T : unmanaged
     {
-        if (x + (rows - 1) * stride + Elements.Step <= end)
+        if (columns >= Step || x + (rows - 1) * stride + Step <= end)
             return x;
-        new Span<T>(memory, (int)(rows * Elements.Step)).Clear();
+        new Span<T>(memory, (int)(rows * Step)).Clear();
         for (nint row = 0; row < rows; row++)
-            new Span<T>(x + row * stride, (int)columns).CopyTo(new Span<T>(memory + row * Elements.Step, (int)columns));
-        stride = Elements.Step;
+            new Span<T>(x + row * stride, (int)columns).CopyTo(new Span<T>(memory + row * Step, (int)columns));
+        stride = Step;
         return memory;
+    }
+
+    /// <summary>What to ask for in advance while some columns of a tile are summed: as much of the next tile.</summary>
+    internal static RowsAhead<T> NextTile<T>(T* tile, nint stride, nint columns, nint slot) where T : unmanaged
+    {
+        T* next = tile + FloatTileRows * stride;
+        return stride == columns ? new RowsAhead<T>(next + slot * FloatTileRows, Step, 4 * Step) : new RowsAhead<T>(next + slot, stride, 4 * stride);
     }
 
     private static void SetCenters<T>(T* x, nint stride, nint rows, nint columns, float* centers) where T : unmanaged
@@ -88,46 +96,17 @@ internal static unsafe partial class ColumnMoments
         }
         for (nint slot = 0; slot < columns; slot += Elements.Step)
         {
-            T* first = x + StartOf(slot, columns);
+            nint start = Math.Min(slot, columns - Elements.Step);
+            T* first = x + start;
             Vector512<float> a = Elements.LoadFloats(first, 0) + Elements.LoadFloats(first, step), b = Elements.LoadFloats(first, 2 * step) + Elements.LoadFloats(first, 3 * step);
             Vector512<float> c = Elements.LoadFloats(first, 4 * step) + Elements.LoadFloats(first, 5 * step), d = Elements.LoadFloats(first, 6 * step) + Elements.LoadFloats(first, 7 * step);
-            (((a + b) + (c + d)) * 0.125f).Store(centers + slot);
+            (((a + b) + (c + d)) * 0.125f).Store(centers + start);
         }
 
         static float At(T* element) => Elements.ToFloat(*element);
     }
 
-    private static void AddTile<T>(T* x, nint stride, nint rows, Vector512<float> center, double* sums, double* squares) where T : unmanaged
-    {
-        Vector512<float> s0 = default, s1 = default, s2 = default, s3 = default, q0 = default, q1 = default, q2 = default, q3 = default;
-        nint row = 0;
-        for (; row <= rows - 4; row += 4)
-        {
-            Streaming.PrefetchRows(x, FloatTileRows * stride, stride);
-            Vector512<float> d0 = Elements.LoadFloats(x, 0) - center, d1 = Elements.LoadFloats(x, stride) - center, d2 = Elements.LoadFloats(x, 2 * stride) - center, d3 = Elements.LoadFloats(x, 3 * stride) - center;
-            s0 += d0;
-            s1 += d1;
-            s2 += d2;
-            s3 += d3;
-            q0 += d0 * d0;
-            q1 += d1 * d1;
-            q2 += d2 * d2;
-            q3 += d3 * d3;
-            x += 4 * stride;
-        }
-        for (; row < rows; row++)
-        {
-            Vector512<float> d = Elements.LoadFloats(x, 0) - center;
-            s0 += d;
-            q0 += d * d;
-            x += stride;
-        }
-        AddTo(sums, s0, s1, s2, s3);
-        AddTo(squares, q0, q1, q2, q3);
-    }
-
-    /// <summary>The same of 32 columns of a 16-bit type, which is widened with fewer steps than twice 16.</summary>
-    private static void AddTileOfPairs<T>(T* x, nint stride, nint rows, float* centers, double* sums, double* squares) where T : unmanaged
+    private static void AddTile<T>(T* x, nint stride, nint rows, float* centers, double* sums, double* squares, RowsAhead<T> ahead) where T : unmanaged
     {
         (Vector512<float> centerA, Vector512<float> centerB) = Elements.LoadInPairsOf<T>(centers);
         Vector512<float> s0 = default, s1 = default, s2 = default, s3 = default, q0 = default, q1 = default, q2 = default, q3 = default;
@@ -135,7 +114,7 @@ internal static unsafe partial class ColumnMoments
         nint row = 0;
         for (; row <= rows - 4; row += 4)
         {
-            Streaming.PrefetchRows(x, FloatTileRows * stride, stride);
+            ahead.Prefetch(sizeof(T) / 2);
             Add(x, centerA, centerB, ref s0, ref t0, ref q0, ref r0);
             Add(x + stride, centerA, centerB, ref s1, ref t1, ref q1, ref r1);
             Add(x + 2 * stride, centerA, centerB, ref s2, ref t2, ref q2, ref r2);
@@ -144,18 +123,8 @@ internal static unsafe partial class ColumnMoments
         }
         for (; row < rows; row++, x += stride)
             Add(x, centerA, centerB, ref s0, ref t0, ref q0, ref r0);
-        (s0, t0) = Elements.FromPairsOf<T>(s0, t0);
-        (s1, t1) = Elements.FromPairsOf<T>(s1, t1);
-        (s2, t2) = Elements.FromPairsOf<T>(s2, t2);
-        (s3, t3) = Elements.FromPairsOf<T>(s3, t3);
-        AddTo(sums, s0, s1, s2, s3);
-        AddTo(sums + Elements.Step, t0, t1, t2, t3);
-        (q0, r0) = Elements.FromPairsOf<T>(q0, r0);
-        (q1, r1) = Elements.FromPairsOf<T>(q1, r1);
-        (q2, r2) = Elements.FromPairsOf<T>(q2, r2);
-        (q3, r3) = Elements.FromPairsOf<T>(q3, r3);
-        AddTo(squares, q0, q1, q2, q3);
-        AddTo(squares + Elements.Step, r0, r1, r2, r3);
+        AddPairs<T>(sums, (s0 + s1) + (s2 + s3), (t0 + t1) + (t2 + t3));
+        AddPairs<T>(squares, (q0 + q1) + (q2 + q3), (r0 + r1) + (r2 + r3));
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         static void Add(T* x, Vector512<float> centerA, Vector512<float> centerB, ref Vector512<float> s, ref Vector512<float> t, ref Vector512<float> q, ref Vector512<float> r)
@@ -169,16 +138,13 @@ internal static unsafe partial class ColumnMoments
         }
     }
 
-    /// <summary>Adds four times 16 floats to doubles, as doubles: of few rows the rounding of their sums would show.</summary>
+    /// <summary>Adds 32 floats in the order of pairs to as many doubles.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddTo(double* sums, Vector512<float> a, Vector512<float> b, Vector512<float> c, Vector512<float> d)
+    internal static void AddPairs<T>(double* sums, Vector512<float> a, Vector512<float> b) where T : unmanaged
     {
-        (Vector512<double> a0, Vector512<double> a1) = Vector512.Widen(a);
-        (Vector512<double> b0, Vector512<double> b1) = Vector512.Widen(b);
-        (Vector512<double> c0, Vector512<double> c1) = Vector512.Widen(c);
-        (Vector512<double> d0, Vector512<double> d1) = Vector512.Widen(d);
-        (Vector512.Load(sums) + ((a0 + b0) + (c0 + d0))).Store(sums);
-        (Vector512.Load(sums + 8) + ((a1 + b1) + (c1 + d1))).Store(sums + 8);
+        (a, b) = Elements.FromPairsOf<T>(a, b);
+        AddTo(sums, a);
+        AddTo(sums + Elements.Step, b);
     }
 
     /// <summary>Adds 16 floats to as many doubles.</summary>
@@ -213,15 +179,15 @@ internal static unsafe partial class ColumnMoments
         return Vector512.EqualsAll(exact.AsInt64(), Vector512<long>.AllBitsSet);
     }
 
-    /// <summary>Sums up to 16 columns in double, and takes over those that float was not good enough for.</summary>
+    /// <summary>Sums up to 32 columns in double, and takes over those that float was not good enough for.</summary>
     private static void Redo<T>(T* x, nint stride, nint rows, nint columns, T* end, bool centered, double* exact, double* moments, nint width) where T : unmanaged
     {
-        double* again = stackalloc double[WorkPerColumn * Elements.Step];
+        double* again = stackalloc double[(int)(WorkPerColumn * Step)];
         Of(x, stride, rows, columns, end, centered, again);
         for (nint j = 0; j < columns; j++)
         {
             if (BitConverter.DoubleToInt64Bits(exact[j]) == 0)
-                (moments[j], moments[width + j], moments[2 * width + j]) = (again[j], again[Elements.Step + j], again[2 * Elements.Step + j]);
+                (moments[j], moments[width + j], moments[2 * width + j]) = (again[j], again[Step + j], again[2 * Step + j]);
         }
     }
 }

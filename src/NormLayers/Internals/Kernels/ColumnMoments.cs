@@ -29,8 +29,11 @@ internal static unsafe partial class ColumnMoments
     /// <summary>Rows that are added to a column's sums at once, from registers: as many streams of memory as processors follow well.</summary>
     private const nint GroupRows = 8;
 
-    /// <summary>Columns rounded up to whole vectors, the stride of all arrays below.</summary>
-    internal static nint Width(nint columns) => (columns + Elements.Step - 1) & ~(Elements.Step - 1);
+    /// <summary>Columns that are summed at once where they are computed in float: two vectors, which are one of a 16-bit type.</summary>
+    internal const nint Step = 2 * Elements.Step;
+
+    /// <summary>Columns rounded up to a multiple of that, the stride of all arrays below.</summary>
+    internal static nint Width(nint columns) => (columns + Step - 1) & ~(Step - 1);
 
     /// <summary>The moments of a block's columns: means, their low parts and sums of squares, each <see cref="Width"/> doubles, at the beginning of the working memory.</summary>
     /// <param name="x">The first element.</param>
@@ -117,7 +120,7 @@ internal static unsafe partial class ColumnMoments
 
     private static void AddTile<T>(T* x, nint stride, nint rows, nint columns, T* end, double* shift, double* sums, double* squares, double* rest) where T : unmanaged
     {
-        nint width = Width(columns);
+        nint width = Width(columns), vectors = (columns + Elements.Step - 1) & ~(Elements.Step - 1);
         new Span<double>(sums, (int)width).Clear();
         new Span<double>(squares, (int)width).Clear();
         if (typeof(T) == typeof(double))
@@ -126,8 +129,8 @@ internal static unsafe partial class ColumnMoments
         {
             nint count = Math.Min(GroupRows, rows - row);
             T* first = x + row * stride;
-            bool whole = first + (count - 1) * stride + width <= end;
-            AddRows(first, stride, count, whole ? width : columns & ~(Elements.Step - 1), shift, sums, squares, rest);
+            bool whole = first + (count - 1) * stride + vectors <= end;
+            AddRows(first, stride, count, whole ? vectors : columns & ~(Elements.Step - 1), shift, sums, squares, rest);
             if (whole)
                 continue;
             for (nint j = columns & ~(Elements.Step - 1); j < columns; j++)

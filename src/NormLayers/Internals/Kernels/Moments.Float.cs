@@ -54,16 +54,16 @@ internal readonly unsafe partial struct Moments
     internal static nint FloatBlockEnd(nint block, nint length) => block == FloatBlocks(length) - 1 ? length : (block + 1) * BlockLength;
 
     /// <summary>The moments of at least 64 elements, in scalars; false if they have to be summed in double.</summary>
-    internal static bool TryOfFloats<T, TCenter>(T* x, nint n, out double mean, out double variance)
+    internal static bool TryOfFloats<T, TCenter>(T* x, nint n, out double mean, out double variance, nint ahead = Streaming.AheadBytes)
         where T : unmanaged
         where TCenter : struct, ICenter
     {
         nint blocks = FloatBlocks(n);
-        mean = OfFloatBlock<T, TCenter>(x, FloatBlockEnd(0, n), out double squares);
+        mean = OfFloatBlock<T, TCenter>(x, FloatBlockEnd(0, n), out double squares, ahead);
         for (nint block = 1; block < blocks; block++)
         {
             nint start = block * BlockLength, length = FloatBlockEnd(block, n) - start;
-            double blockMean = OfFloatBlock<T, TCenter>(x + start, length, out double blockSquares);
+            double blockMean = OfFloatBlock<T, TCenter>(x + start, length, out double blockSquares, ahead);
             MergeFloats(ref mean, ref squares, start, blockMean, blockSquares, length);
         }
         variance = squares / n;
@@ -71,13 +71,13 @@ internal readonly unsafe partial struct Moments
     }
 
     /// <summary>The same with the blocks spread over threads.</summary>
-    internal static bool TryOfFloats<T, TCenter>(T* x, nint n, int threads, out double mean, out double variance)
+    internal static bool TryOfFloats<T, TCenter>(T* x, nint n, int threads, out double mean, out double variance, nint ahead = Streaming.AheadBytes)
         where T : unmanaged
         where TCenter : struct, ICenter
     {
         nint blocks = FloatBlocks(n);
         if (threads == 1 || blocks == 1)
-            return TryOfFloats<T, TCenter>(x, n, out mean, out variance);
+            return TryOfFloats<T, TCenter>(x, n, out mean, out variance, ahead);
         using var memory = new RentedDoubles(2 * blocks);
         fixed (double* results = memory.Span)
         {
@@ -118,12 +118,12 @@ internal readonly unsafe partial struct Moments
         mean += delta * (length / total);
     }
 
-    private static double OfFloatBlock<T, TCenter>(T* x, nint n, out double squares)
+    private static double OfFloatBlock<T, TCenter>(T* x, nint n, out double squares, nint ahead = Streaming.AheadBytes)
         where T : unmanaged
         where TCenter : struct, ICenter
     {
         float center = TCenter.IsMean ? CenterOf(x, n) : 0;
-        squares = SumsAbout<T, TCenter>(x, n, center, out double sum);
+        squares = SumsAbout<T, TCenter>(x, n, center, out double sum, ahead);
         return MeanOfBlock<T, TCenter>(x, n, center, sum, ref squares);
     }
 
@@ -156,7 +156,7 @@ internal readonly unsafe partial struct Moments
     }
 
     /// <summary>The sums of x - center and, returned, of its square.</summary>
-    internal static double SumsAbout<T, TCenter>(T* x, nint n, float center, out double sum)
+    internal static double SumsAbout<T, TCenter>(T* x, nint n, float center, out double sum, nint ahead = Streaming.AheadBytes)
         where T : unmanaged
         where TCenter : struct, ICenter
     {
@@ -167,7 +167,7 @@ internal readonly unsafe partial struct Moments
         nint i = 0;
         for (; i <= n - 64; i += 64)
         {
-            Streaming.PrefetchFour(x, i);
+            Streaming.PrefetchFour(x, i, ahead / sizeof(T));
             (Vector512<float> d0, Vector512<float> d1) = Elements.LoadPairs(x, i);
             (Vector512<float> d2, Vector512<float> d3) = Elements.LoadPairs(x, i + 32);
             if (TCenter.IsMean)

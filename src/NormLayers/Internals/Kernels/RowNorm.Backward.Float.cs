@@ -227,31 +227,31 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>The sums over neighbouring elements, with a weight for each, in the order of pairs or their own, or none.</summary>
-    internal static ref FloatSums Sum<T>(T* dy, T* x, float* weight, nint length, in GroupStatistics group, ref FloatSums sums, bool paired = false) where T : unmanaged
+    internal static ref FloatSums Sum<T>(T* dy, T* x, float* weight, nint length, in GroupStatistics group, ref FloatSums sums, bool paired = false, nint ahead = Streaming.AheadBytes) where T : unmanaged
     {
         nint blocks = Moments.FloatBlocks(length);
-        SumBlock(dy, x, weight, Moments.FloatBlockEnd(0, length), in group, ref sums, paired);
+        SumBlock(dy, x, weight, Moments.FloatBlockEnd(0, length), in group, ref sums, paired, ahead);
         FloatSums blockSums = default;
         for (nint block = 1; block < blocks; block++)
         {
             nint start = block * Moments.BlockLength;
-            SumBlock(dy + start, x + start, weight == null ? null : weight + start, Moments.FloatBlockEnd(block, length) - start, in group, ref blockSums, paired);
+            SumBlock(dy + start, x + start, weight == null ? null : weight + start, Moments.FloatBlockEnd(block, length) - start, in group, ref blockSums, paired, ahead);
             sums.AddScaled(in blockSums, 1);
         }
         return ref sums;
     }
 
-    private static void SumBlock<T>(T* dy, T* x, float* weight, nint n, in GroupStatistics group, ref FloatSums sums, bool paired = false) where T : unmanaged
+    private static void SumBlock<T>(T* dy, T* x, float* weight, nint n, in GroupStatistics group, ref FloatSums sums, bool paired = false, nint ahead = Streaming.AheadBytes) where T : unmanaged
     {
         float hi = Elements.ToSingle(group.ScaledMean);
         if (n < Vector512<float>.Count)
             SumShort(dy, x, n, hi, ref sums);
         else if (weight == null)
-            SumBlock<T, Unweighted>(dy, x, null, n, hi, ref sums);
+            SumBlock<T, Unweighted>(dy, x, null, n, hi, ref sums, ahead);
         else if (paired)
-            SumBlock<T, WeightedInPairs>(dy, x, weight, n, hi, ref sums);
+            SumBlock<T, WeightedInPairs>(dy, x, weight, n, hi, ref sums, ahead);
         else
-            SumBlock<T, Weighted>(dy, x, weight, n, hi, ref sums);
+            SumBlock<T, Weighted>(dy, x, weight, n, hi, ref sums, ahead);
         sums.Product -= (group.ScaledMean - Elements.ToDouble(hi) + group.ScaledMeanLow) * sums.Sum;
     }
 
@@ -291,7 +291,7 @@ internal static unsafe partial class RowNorm
         }
     }
 
-    private static void SumBlock<T, TWeight>(T* dy, T* x, float* weight, nint n, float mean, ref FloatSums sums)
+    private static void SumBlock<T, TWeight>(T* dy, T* x, float* weight, nint n, float mean, ref FloatSums sums, nint ahead)
         where T : unmanaged
         where TWeight : struct, IWeighting
     {
@@ -303,8 +303,8 @@ internal static unsafe partial class RowNorm
         nint i = 0;
         for (; i <= n - 64; i += 64)
         {
-            Streaming.PrefetchFour(dy, i);
-            Streaming.PrefetchFour(x, i);
+            Streaming.PrefetchFour(dy, i, ahead / sizeof(T));
+            Streaming.PrefetchFour(x, i, ahead / sizeof(T));
             (Vector512<float> g0, Vector512<float> g1) = TWeight.LoadPairs(dy, weight, i);
             (Vector512<float> g2, Vector512<float> g3) = TWeight.LoadPairs(dy, weight, i + 32);
             (Vector512<float> d0, Vector512<float> d1) = Elements.LoadPairs(x, i);
