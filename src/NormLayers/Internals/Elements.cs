@@ -58,6 +58,13 @@ internal static class Elements
         return (Vector512.Narrow(c, d).AsSingle(), Vector512.Narrow(c >> 32, d >> 32).AsSingle());
     }
 
+    /// <summary>Loads 32 elements, or their gradients as floats, in the order in which <see cref="LoadPairs"/> loads elements of the second type.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static unsafe (Vector512<float> A, Vector512<float> B) LoadAsPairsOf<TSource, T>(TSource* source, nint offset)
+        where TSource : unmanaged
+        where T : unmanaged
+        => typeof(TSource) == typeof(T) ? LoadPairs(source, offset) : LoadInPairsOf<T>((float*)source + offset);
+
     /// <summary>From that order to the elements' own.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static (Vector512<float> A, Vector512<float> B) FromPairsOf<T>(Vector512<float> a, Vector512<float> b) where T : unmanaged

@@ -138,6 +138,19 @@ internal readonly unsafe struct Streaming
             Prefetch(in *source, offset + 48);
     }
 
+    /// <summary>Asks for the lines of 32 elements.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void PrefetchTwo<T>(T* source, nint offset, nint ahead) where T : unmanaged
+    {
+        Prefetch(in *source, offset + ahead);
+        if (sizeof(T) == 4)
+            Prefetch(in *source, offset + ahead + 16);
+    }
+
+    /// <summary>The same, two pages ahead.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void PrefetchTwo<T>(T* source, nint offset) where T : unmanaged => PrefetchTwo(source, offset, AheadBytes / sizeof(T));
+
     /// <summary>Asks for the line of an element in each of four rows.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void PrefetchRows<T>(T* source, nint offset, nint stride) where T : unmanaged

@@ -287,16 +287,16 @@ internal static unsafe partial class ChannelNorm
         if (head > 0)
         {
             // The elements in front of the first whole line, with some behind it that come out again.
-            RowNorm.WriteRun<T, RowNorm.MeanInTwo>(dy, x, dx, Elements.Step, (float)weight, in part, default);
+            RowNorm.WriteRun<T, T, RowNorm.MeanInTwo>(dy, x, dx, Elements.Step, (float)weight, in part, default);
             dy += head;
             x += head;
             dx += head;
             length -= head;
         }
         if (part.Lo != 0)
-            RowNorm.WriteRun<T, RowNorm.MeanInTwo>(dy, x, dx, length, (float)weight, in part, stream);
+            RowNorm.WriteRun<T, T, RowNorm.MeanInTwo>(dy, x, dx, length, (float)weight, in part, stream);
         else
-            RowNorm.WriteRun<T, RowNorm.MeanInOne>(dy, x, dx, length, (float)weight, in part, stream);
+            RowNorm.WriteRun<T, T, RowNorm.MeanInOne>(dy, x, dx, length, (float)weight, in part, stream);
     }
 
     /// <summary>As in double, with one factor, if that is well inside float's range.</summary>

@@ -129,37 +129,41 @@ internal static unsafe partial class RowNorm
     /// <summary>The groups at one place of the period; their runs of elements share a weight.</summary>
     private static void BackwardRuns<T>(in BackwardWork<T, float> work, nint place, nint firstPeriod, nint endPeriod, double* weights, double* biases) where T : unmanaged
     {
-        var part = new GroupPart<T>(in work);
+        var part = new GroupPart<T, T>(in work);
         for (nint period = firstPeriod; period < endPeriod; period++)
-            BackwardRuns(in work, work.Layout.GroupAt(period, place), ref part, weights, biases);
+        {
+            nint g = work.Layout.GroupAt(period, place);
+            part.MoveTo(in work, g, work.Dy + g * work.Layout.Length);
+            if (!IsOrdinary(in work.Statistics[g]))
+                BackwardInDouble(in work, g, weights, biases);
+            else if (!TryBackwardRuns(in work.Layout, ref part, weights, biases))
+                BackwardInDouble(in work, g, null, null);
+        }
     }
 
-    private static void BackwardRuns<T>(in BackwardWork<T, float> work, nint g, ref GroupPart<T> part, double* weights, double* biases) where T : unmanaged
+    /// <summary>False if dx has to be made in double; the parameters have what the group adds to their gradients.</summary>
+    private static bool TryBackwardRuns<TGradient, T>(in RowLayout layout, ref GroupPart<TGradient, T> part, double* weights, double* biases)
+        where TGradient : unmanaged
+        where T : unmanaged
     {
-        ref readonly GroupStatistics group = ref work.Statistics[g];
-        if (!IsOrdinary(in group))
-        {
-            BackwardInDouble(in work, g, weights, biases);
-            return;
-        }
-        nint run = work.Layout.Run, count = work.Layout.GroupParameters;
-        part.MoveTo(in work, g);
+        ref readonly GroupStatistics group = ref *part.Statistics;
+        nint run = layout.Run, count = layout.GroupParameters;
         FloatSums sums = default, runSums = default;
         for (nint p = 0; p < count; p++)
         {
+            if (part.Activated != null)
+                MakeGradient(in *part.Activated, part.GradOutput, (float*)part.Dy, p);
             Sum(part.Dy + p * run, part.X + p * run, null, run, in group, ref runSums);
             sums.AddScaled(in runSums, part.WeightOf(p));
             AddRun(in runSums, in group, p, weights, biases);
         }
         if (part.Dx == null)
-            return;
-        if (!sums.AreExactInFloat(group.ScaledRstd, in work.Layout, out double mean, out double product) && !FloatSums.AreExactInFloat(part.MeanSquare(), mean, product))
-        {
-            BackwardInDouble(in work, g, null, null);
-            return;
-        }
+            return true;
+        if (!sums.AreExactInFloat(group.ScaledRstd, in layout, out double mean, out double product) && !FloatSums.AreExactInFloat(part.MeanSquare(), mean, product))
+            return false;
         part.Group.Set<T>(in group, mean, product, ofTerms: false);
         WriteRuns(in part, 0, count);
+        return true;
     }
 
     private static void BackwardInDouble<T>(in BackwardWork<T, float> work, nint g, double* weights, double* biases) where T : unmanaged
@@ -178,11 +182,18 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>One group, whose runs any number of threads may take.</summary>
-    private struct GroupPart<T> where T : unmanaged
+    /// <remarks>Where SiLU follows, its gradient is made first: in float, whatever the elements are.</remarks>
+    private struct GroupPart<TGradient, T>
+        where TGradient : unmanaged
+        where T : unmanaged
     {
         internal readonly nint Length, Run;
         internal readonly Streaming Stream;
-        internal T* Dy, X, Dx;
+        internal TGradient* Dy;
+        internal T* X, Dx, GradOutput;
+
+        /// <summary>What SiLU was applied to.</summary>
+        internal FloatApply<T, float>* Activated;
         internal float* Weight;
         internal GroupStatistics* Statistics;
         internal FloatGroup Group;
@@ -190,9 +201,10 @@ internal static unsafe partial class RowNorm
 
         internal GroupPart(in BackwardWork<T, float> work) => (Length, Run, Stream) = (work.Layout.Length, work.Layout.Run, work.Stream);
 
-        internal void MoveTo(in BackwardWork<T, float> work, nint g)
+        internal void MoveTo(in BackwardWork<T, float> work, nint g, TGradient* dy)
         {
-            Dy = work.Dy + g * Length;
+            Dy = dy;
+            GradOutput = work.Dy + g * Length;
             X = work.X + g * Length;
             Dx = work.Dx == null ? null : work.Dx + g * Length;
             Weight = work.Weight == null ? null : work.Weight + work.Layout.FirstParameter(g);
@@ -214,20 +226,25 @@ internal static unsafe partial class RowNorm
         }
     }
 
-    private static void WriteRuns<T>(in GroupPart<T> part, nint start, nint end) where T : unmanaged
+    private static void WriteRuns<TGradient, T>(in GroupPart<TGradient, T> part, nint start, nint end)
+        where TGradient : unmanaged
+        where T : unmanaged
     {
         for (nint p = start; p < end; p++)
         {
-            T* dy = part.Dy + p * part.Run, x = part.X + p * part.Run, dx = part.Dx + p * part.Run;
+            TGradient* dy = part.Dy + p * part.Run;
+            T* x = part.X + p * part.Run, dx = part.Dx + p * part.Run;
             if (part.Group.Lo != 0)
-                WriteRun<T, MeanInTwo>(dy, x, dx, part.Run, part.WeightOf(p), in part.Group, part.Stream);
+                WriteRun<TGradient, T, MeanInTwo>(dy, x, dx, part.Run, part.WeightOf(p), in part.Group, part.Stream);
             else
-                WriteRun<T, MeanInOne>(dy, x, dx, part.Run, part.WeightOf(p), in part.Group, part.Stream);
+                WriteRun<TGradient, T, MeanInOne>(dy, x, dx, part.Run, part.WeightOf(p), in part.Group, part.Stream);
         }
     }
 
     /// <summary>The sums over neighbouring elements, with a weight for each, in the order of pairs or their own, or none.</summary>
-    internal static ref FloatSums Sum<T>(T* dy, T* x, float* weight, nint length, in GroupStatistics group, ref FloatSums sums, bool paired = false, nint ahead = Streaming.AheadBytes) where T : unmanaged
+    internal static ref FloatSums Sum<TGradient, T>(TGradient* dy, T* x, float* weight, nint length, in GroupStatistics group, ref FloatSums sums, bool paired = false, nint ahead = Streaming.AheadBytes)
+        where TGradient : unmanaged
+        where T : unmanaged
     {
         nint blocks = Moments.FloatBlocks(length);
         SumBlock(dy, x, weight, Moments.FloatBlockEnd(0, length), in group, ref sums, paired, ahead);
@@ -241,17 +258,19 @@ internal static unsafe partial class RowNorm
         return ref sums;
     }
 
-    private static void SumBlock<T>(T* dy, T* x, float* weight, nint n, in GroupStatistics group, ref FloatSums sums, bool paired = false, nint ahead = Streaming.AheadBytes) where T : unmanaged
+    private static void SumBlock<TGradient, T>(TGradient* dy, T* x, float* weight, nint n, in GroupStatistics group, ref FloatSums sums, bool paired = false, nint ahead = Streaming.AheadBytes)
+        where TGradient : unmanaged
+        where T : unmanaged
     {
         float hi = Elements.ToSingle(group.ScaledMean);
         if (n < Vector512<float>.Count)
             SumShort(dy, x, n, hi, ref sums);
         else if (weight == null)
-            SumBlock<T, Unweighted>(dy, x, null, n, hi, ref sums, ahead);
+            SumBlock<TGradient, T, Unweighted>(dy, x, null, n, hi, ref sums, ahead);
         else if (paired)
-            SumBlock<T, WeightedInPairs>(dy, x, weight, n, hi, ref sums, ahead);
+            SumBlock<TGradient, T, WeightedInPairs>(dy, x, weight, n, hi, ref sums, ahead);
         else
-            SumBlock<T, Weighted>(dy, x, weight, n, hi, ref sums, ahead);
+            SumBlock<TGradient, T, Weighted>(dy, x, weight, n, hi, ref sums, ahead);
         sums.Product -= (group.ScaledMean - Elements.ToDouble(hi) + group.ScaledMeanLow) * sums.Sum;
     }
 
@@ -279,7 +298,9 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>A run of fewer than 16 elements.</summary>
-    private static void SumShort<T>(T* dy, T* x, nint n, float hi, ref FloatSums sums) where T : unmanaged
+    private static void SumShort<TGradient, T>(TGradient* dy, T* x, nint n, float hi, ref FloatSums sums)
+        where TGradient : unmanaged
+        where T : unmanaged
     {
         sums = default;
         for (nint i = 0; i < n; i++)
@@ -291,7 +312,8 @@ internal static unsafe partial class RowNorm
         }
     }
 
-    private static void SumBlock<T, TWeight>(T* dy, T* x, float* weight, nint n, float mean, ref FloatSums sums, nint ahead)
+    private static void SumBlock<TGradient, T, TWeight>(TGradient* dy, T* x, float* weight, nint n, float mean, ref FloatSums sums, nint ahead)
+        where TGradient : unmanaged
         where T : unmanaged
         where TWeight : struct, IWeighting
     {
@@ -303,10 +325,10 @@ internal static unsafe partial class RowNorm
         nint i = 0;
         for (; i <= n - 64; i += 64)
         {
-            Streaming.PrefetchFour(dy, i, ahead / sizeof(T));
+            Streaming.PrefetchFour(dy, i, ahead / sizeof(TGradient));
             Streaming.PrefetchFour(x, i, ahead / sizeof(T));
-            (Vector512<float> g0, Vector512<float> g1) = TWeight.LoadPairs(dy, weight, i);
-            (Vector512<float> g2, Vector512<float> g3) = TWeight.LoadPairs(dy, weight, i + 32);
+            (Vector512<float> g0, Vector512<float> g1) = TWeight.LoadPairs<TGradient, T>(dy, weight, i);
+            (Vector512<float> g2, Vector512<float> g3) = TWeight.LoadPairs<TGradient, T>(dy, weight, i + 32);
             (Vector512<float> d0, Vector512<float> d1) = Elements.LoadPairs(x, i);
             (Vector512<float> d2, Vector512<float> d3) = Elements.LoadPairs(x, i + 32);
             s0 += g0;
@@ -340,7 +362,9 @@ internal static unsafe partial class RowNorm
     {
         static abstract Vector512<float> Load<T>(T* dy, float* weight, nint i) where T : unmanaged;
 
-        static abstract (Vector512<float> A, Vector512<float> B) LoadPairs<T>(T* dy, float* weight, nint i) where T : unmanaged;
+        static abstract (Vector512<float> A, Vector512<float> B) LoadPairs<TGradient, T>(TGradient* dy, float* weight, nint i)
+            where TGradient : unmanaged
+            where T : unmanaged;
     }
 
     private readonly struct Unweighted : IWeighting
@@ -349,7 +373,10 @@ internal static unsafe partial class RowNorm
         public static Vector512<float> Load<T>(T* dy, float* weight, nint i) where T : unmanaged => Elements.LoadFloats(dy, i);
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public static (Vector512<float> A, Vector512<float> B) LoadPairs<T>(T* dy, float* weight, nint i) where T : unmanaged => Elements.LoadPairs(dy, i);
+        public static (Vector512<float> A, Vector512<float> B) LoadPairs<TGradient, T>(TGradient* dy, float* weight, nint i)
+            where TGradient : unmanaged
+            where T : unmanaged
+            => Elements.LoadAsPairsOf<TGradient, T>(dy, i);
     }
 
     private readonly struct Weighted : IWeighting
@@ -358,9 +385,11 @@ internal static unsafe partial class RowNorm
         public static Vector512<float> Load<T>(T* dy, float* weight, nint i) where T : unmanaged => Elements.LoadFloats(dy, i) * Vector512.Load(weight + i);
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public static (Vector512<float> A, Vector512<float> B) LoadPairs<T>(T* dy, float* weight, nint i) where T : unmanaged
+        public static (Vector512<float> A, Vector512<float> B) LoadPairs<TGradient, T>(TGradient* dy, float* weight, nint i)
+            where TGradient : unmanaged
+            where T : unmanaged
         {
-            (Vector512<float> a, Vector512<float> b) = Elements.LoadPairs(dy, i);
+            (Vector512<float> a, Vector512<float> b) = Elements.LoadAsPairsOf<TGradient, T>(dy, i);
             (Vector512<float> wa, Vector512<float> wb) = Elements.LoadInPairsOf<T>(weight + i);
             return (a * wa, b * wb);
         }
@@ -372,9 +401,11 @@ internal static unsafe partial class RowNorm
         public static Vector512<float> Load<T>(T* dy, float* weight, nint i) where T : unmanaged => throw new UnreachableException();
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public static (Vector512<float> A, Vector512<float> B) LoadPairs<T>(T* dy, float* weight, nint i) where T : unmanaged
+        public static (Vector512<float> A, Vector512<float> B) LoadPairs<TGradient, T>(TGradient* dy, float* weight, nint i)
+            where TGradient : unmanaged
+            where T : unmanaged
         {
-            (Vector512<float> a, Vector512<float> b) = Elements.LoadPairs(dy, i);
+            (Vector512<float> a, Vector512<float> b) = Elements.LoadAsPairsOf<TGradient, T>(dy, i);
             return (a * Vector512.Load(weight + i), b * Vector512.Load(weight + i + 16));
         }
     }

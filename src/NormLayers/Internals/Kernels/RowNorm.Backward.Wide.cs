@@ -137,7 +137,7 @@ internal static unsafe partial class RowNorm
         using var memory = new RentedDoubles(count * sizeof(FloatSums) / sizeof(double));
         fixed (double* sums = memory.Span)
         {
-            var part = new GroupPart<T>(in work) { Sums = (FloatSums*)sums };
+            var part = new GroupPart<T, T>(in work) { Sums = (FloatSums*)sums };
             for (nint g = 0; g < work.Layout.Groups; g++)
             {
                 nint first = work.Layout.FirstParameter(g);
@@ -147,7 +147,7 @@ internal static unsafe partial class RowNorm
                     BackwardInDouble(in work, g, weights, biases);
                     continue;
                 }
-                part.MoveTo(in work, g);
+                part.MoveTo(in work, g, work.Dy + g * work.Layout.Length);
                 Partition.Run(count, threads, &SumRuns<T>, &part);
                 FloatSums total = default;
                 for (nint p = 0; p < count; p++)
@@ -172,10 +172,10 @@ internal static unsafe partial class RowNorm
 
     private static void SumRuns<T>(void* state, nint start, nint end) where T : unmanaged
     {
-        ref readonly GroupPart<T> part = ref *(GroupPart<T>*)state;
+        ref readonly GroupPart<T, T> part = ref *(GroupPart<T, T>*)state;
         for (nint p = start; p < end; p++)
             Sum(part.Dy + p * part.Run, part.X + p * part.Run, null, part.Run, in *part.Statistics, ref part.Sums[p]);
     }
 
-    private static void WriteRuns<T>(void* state, nint start, nint end) where T : unmanaged => WriteRuns(in *(GroupPart<T>*)state, start, end);
+    private static void WriteRuns<T>(void* state, nint start, nint end) where T : unmanaged => WriteRuns(in *(GroupPart<T, T>*)state, start, end);
 }

@@ -338,15 +338,15 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>dx of neighbouring elements that share a weight.</summary>
-    internal static void WriteRun<T, TMean>(T* dy, T* x, T* dx, nint n, float weight, in FloatGroup group, Streaming stream)
+    internal static void WriteRun<TGradient, T, TMean>(TGradient* dy, T* x, T* dx, nint n, float weight, in FloatGroup group, Streaming stream)
+        where TGradient : unmanaged
         where T : unmanaged
         where TMean : struct, IMean
     {
         if (n < Vector512<float>.Count)
         {
-            var run = new TeamPart<T> { Dy = dy, X = x, Dx = dx };
             for (nint j = 0; j < n; j++)
-                WriteOne(in run, j, weight, in group, out _);
+                dx[j] = Elements.FromDouble<T>((Elements.ToFloat(dy[j]) * weight - group.Mean - (Elements.ToFloat(x[j]) - group.Hi - group.Lo) * group.Rstd * group.Product) * group.Rstd);
             return;
         }
         Vector512<float> hi = Vector512.Create(group.Hi), lo = Vector512.Create(group.Lo), rstd = Vector512.Create(group.Rstd), mean = Vector512.Create(group.Mean), product = Vector512.Create(group.Product);
@@ -354,11 +354,9 @@ internal static unsafe partial class RowNorm
         nint i = 0;
         for (; i <= n - 32; i += 32)
         {
-            Streaming.Prefetch(in *dy, i + stream.Ahead);
-            Streaming.Prefetch(in *x, i + stream.Ahead);
-            Streaming.Prefetch(in *dy, i + stream.Ahead + 16);
-            Streaming.Prefetch(in *x, i + stream.Ahead + 16);
-            (Vector512<float> ga, Vector512<float> gb) = Elements.LoadPairs(dy, i);
+            Streaming.PrefetchTwo(dy, i, stream.Ahead);
+            Streaming.PrefetchTwo(x, i, stream.Ahead);
+            (Vector512<float> ga, Vector512<float> gb) = Elements.LoadAsPairsOf<TGradient, T>(dy, i);
             (Vector512<float> na, Vector512<float> nb) = Elements.LoadPairs(x, i);
             stream.StorePairs((ga * w - mean - TMean.Without(na, hi, lo) * rstd * product) * rstd, (gb * w - mean - TMean.Without(nb, hi, lo) * rstd * product) * rstd, dx, i);
         }
@@ -371,7 +369,7 @@ internal static unsafe partial class RowNorm
             Elements.StoreFloats(last, dx, n - 16);
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        static Vector512<float> Of(T* dy, T* x, nint i, Vector512<float> w, Vector512<float> hi, Vector512<float> lo, Vector512<float> rstd, Vector512<float> mean, Vector512<float> product)
+        static Vector512<float> Of(TGradient* dy, T* x, nint i, Vector512<float> w, Vector512<float> hi, Vector512<float> lo, Vector512<float> rstd, Vector512<float> mean, Vector512<float> product)
             => (Elements.LoadFloats(dy, i) * w - mean - TMean.Without(Elements.LoadFloats(x, i), hi, lo) * rstd * product) * rstd;
     }
 

@@ -130,7 +130,7 @@ internal static unsafe partial class RowNorm
             nint firstPeriod = block * work.BlockLength, endPeriod = Math.Min(firstPeriod + work.BlockLength, work.Periods);
             if (work.Activated && (typeof(TParameter) == typeof(double) || !IsShort(in work.Layout)))
             {
-                BackwardActivated(in work, place, firstPeriod, endPeriod, weights, biases);
+                BackwardActivated(in work, place, firstPeriod, endPeriod, weightSums, biasSums);
                 continue;
             }
             if (typeof(TParameter) == typeof(float))

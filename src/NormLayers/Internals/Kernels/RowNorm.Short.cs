@@ -94,7 +94,7 @@ internal static unsafe partial class RowNorm
                     continue;
                 Vector512<float> v = TMean.Without(Vector512.Load(x), Vector512.Create(scales[lane]), Vector512.Create(scales[Lanes + lane])) * Vector512.Create(scales[2 * Lanes + lane]);
                 v = v * Vector512.Load(weights) + Vector512.Load(biases);
-                stream.StoreAligned(rows.Activated ? VectorMath.SiLU(v) : v, y);
+                stream.StoreAligned(rows.Activated ? VectorMath.SiLU<float, float>(v) : v, y);
             }
         }
     }
