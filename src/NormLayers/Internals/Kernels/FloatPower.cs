@@ -70,7 +70,8 @@ internal readonly struct ThreeQuarters : IQuarters
 /// <remarks>
 /// A float's bits are nearly its logarithm, so a quarter of them, taken from those of 1, are nearly d^(-1/4)'s. From that guess w and its
 /// error e = 1 - d·w⁴ follows w^q · (1 - e)^(-q/4), by a polynomial. w is cut to 6 bits, so that w⁴ is exact, and e = (1 - k·w⁴) - t·w⁴ has no
-/// more error than t had, nor d's rounding, where k is a power of two.
+/// more error than t had, nor d's rounding, where k is a power of two. x times w^q is made in two parts, of which that of x's upper bits is exact,
+/// so that all that is rounded at full size is the result.
 /// </remarks>
 internal readonly struct QuarterPower<TQuarters> : IFloatPower<QuarterPower<TQuarters>> where TQuarters : struct, IQuarters
 {
@@ -80,10 +81,15 @@ internal readonly struct QuarterPower<TQuarters> : IFloatPower<QuarterPower<TQua
     public FloatPair Multiply(FloatPair x, FloatPair t, FloatPair k)
     {
         FloatPair d = t + k, w = new(Guess(d.A, 0x4F598000, -1 << 18), Guess(d.B, 0x4F598000, -1 << 18));
-        FloatPair square = w * w, fourth = square * square, e = (1 - k * fourth) - t * fourth;
-        FloatPair power = Power(w, square);
-        return x * (power + power * e * TQuarters.LongSeries(e, e * e));
+        FloatPair square = w * w, fourth = square * square, e = (1 - k * fourth) - t * fourth, power = Power(w, square);
+        FloatPair upper = new(Upper(x.A), Upper(x.B)), high = upper * power, low = (x - upper) * power;
+        FloatPair result = high + (low + (high + low) * (e * TQuarters.LongSeries(e, e * e)));
+        return new(Vector512.CopySign(result.A, x.A), Vector512.CopySign(result.B, x.B));
     }
+
+    /// <summary>The upper 6 bits of the significand.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> Upper(Vector512<float> value) => (value.AsInt32() & Vector512.Create(-1 << 18)).AsSingle();
 
     /// <summary>The float whose bits are magic less a quarter of d's, cut by a mask.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

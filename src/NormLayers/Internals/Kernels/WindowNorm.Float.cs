@@ -130,7 +130,7 @@ internal static unsafe partial class WindowNorm
         for (nint i = 0; i < length; i += FloatPair.Count)
         {
             nint at = Math.Min(i, length - FloatPair.Count);
-            Prefetch(x, at + run);
+            Streaming.PrefetchTwo(x, at, run);
             FloatPair value = FloatPair.Load(x, at);
             (value * value).Store(squares + i);
         }
@@ -146,7 +146,7 @@ internal static unsafe partial class WindowNorm
         for (nint i = 0; i < length; i += FloatPair.Count)
         {
             nint at = Math.Min(i, length - FloatPair.Count);
-            Prefetch(y, at + run);
+            Streaming.PrefetchTwo(y, at, run);
             FloatPair t = TakeSums(sums, next, at, i, run) * scale;
             denominator.Power.Multiply(FloatPair.Load(at == i ? x + i : end, 0), t, k).Store(y, at);
         }
@@ -162,7 +162,7 @@ internal static unsafe partial class WindowNorm
         for (nint i = 0; i < length; i += FloatPair.Count)
         {
             nint at = Math.Min(i, length - FloatPair.Count);
-            Prefetch(dy, at + run);
+            Streaming.PrefetchTwo(dy, at, run);
             FloatPair t = TakeSums(sums, next, at, i, run) * scale, g = FloatPair.Load(dy, at);
             // Without their signs, and NaN above all.
             most = Vector512.Max(most, Vector512.Max(Vector512.ShiftLeft(g.A.AsUInt32(), 1), Vector512.ShiftLeft(g.B.AsUInt32(), 1)));
@@ -180,7 +180,7 @@ internal static unsafe partial class WindowNorm
     {
         if (next == null)
             return sums.Take(i);
-        Prefetch(next, at + run);
+        Streaming.PrefetchTwo(next, at, run);
         FloatPair value = FloatPair.Load(next, at);
         return sums.Take(value * value, i);
     }
@@ -193,19 +193,10 @@ internal static unsafe partial class WindowNorm
         for (nint i = 0; i < length; i += FloatPair.Count)
         {
             nint at = Math.Min(i, length - FloatPair.Count);
-            Prefetch(dx, at + run);
+            Streaming.PrefetchTwo(dx, at, run);
             FloatPair sum = FloatPair.Load(x, at) * sums.Take(i);
             (FloatPair.Load(products + i) - sum * low - sum * value).Store(dx, at);
         }
-    }
-
-    /// <summary>Asks for the lines of 32 elements.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Prefetch<T>(T* source, nint offset) where T : unmanaged
-    {
-        Streaming.Prefetch(in *source, offset);
-        if (sizeof(T) == sizeof(float))
-            Streaming.Prefetch(in *source, offset + FloatPair.Count / 2);
     }
 
     /// <summary>A factor, and what rounding it leaves: an error that every element would share.</summary>
