@@ -52,10 +52,10 @@ internal readonly record struct ChannelLayout(nint Outer, nint Rows, nint Column
     internal bool InRuns => Axis == ParameterAxis.Group && GroupColumns >= LeastRun;
 
     /// <summary>Whether the mean of a group moves with its elements.</summary>
-    internal bool Centered => AsRows().Centered;
+    internal bool Centered => Statistic.IsCentered();
 
     /// <summary>Whether 1/deviation moves with the elements.</summary>
-    internal bool Scaled => AsRows().Scaled;
+    internal bool Scaled => Statistic.IsScaled();
 
     /// <summary>The same groups as rows, which they are once each block has been transposed.</summary>
     internal RowLayout AsRows() => (Axis switch

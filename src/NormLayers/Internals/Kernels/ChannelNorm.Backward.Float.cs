@@ -43,7 +43,7 @@ internal static unsafe partial class ChannelNorm
 
     /// <summary>E[g] and E[g · n], and whether they are good enough in float.</summary>
     private static bool AreExact(in RowNorm.FloatSums weighted, double rstd, in ChannelLayout layout, out double mean, out double product)
-        => weighted.AreExactInFloat(rstd, layout.AsRows(), out mean, out product) || IsZero(in weighted);
+        => weighted.AreExactInFloat(rstd, layout.Length, layout.Statistic, out mean, out product) || IsZero(in weighted);
 
     private static bool IsGivenInFloat(double factor) => factor == 0 || Math.Abs(factor) is > 1e-30 and < 1e30;
 

@@ -84,7 +84,7 @@ internal static unsafe partial class RowNorm
             for (nint block = 0; block < blocks; block++)
                 total.AddScaled(in batch.Sums[i * blocks + block], 1);
             if (!IsOrdinary(in group)
-                || (!total.AreExactInFloat(group.ScaledRstd, in batch.Work.Layout, out double mean, out double product)
+                || (!total.AreExactInFloat(group.ScaledRstd, length, batch.Work.Layout.Statistic, out double mean, out double product)
                     && !FloatSums.AreExactInFloat(SumOfSquares(batch.Work.Dy + g * length, batch.Weight, length) / length, mean, product)))
                 continue;
             batch.InFloat |= 1u << i;
@@ -157,7 +157,7 @@ internal static unsafe partial class RowNorm
                 }
                 if (part.Dx == null)
                     continue;
-                if (total.AreExactInFloat(work.Statistics[g].ScaledRstd, in work.Layout, out double mean, out double product) || FloatSums.AreExactInFloat(part.MeanSquare(), mean, product))
+                if (total.AreExactInFloat(work.Statistics[g].ScaledRstd, work.Layout.Length, work.Layout.Statistic, out double mean, out double product) || FloatSums.AreExactInFloat(part.MeanSquare(), mean, product))
                 {
                     part.Group.Set<T>(in work.Statistics[g], mean, product, ofTerms: false);
                     Partition.Run(count, threads, &WriteRuns<T>, &part);

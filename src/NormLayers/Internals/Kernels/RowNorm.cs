@@ -35,10 +35,10 @@ internal readonly record struct RowLayout(nint Groups, nint GroupParameters, nin
     internal nint PeriodStride => Repeat == 0 ? Period : 1;
 
     /// <summary>Whether the mean of a group moves with its elements.</summary>
-    internal bool Centered => Statistic is RowStatistic.MeanAndVariance or RowStatistic.MeanAndVarianceOrZero;
+    internal bool Centered => Statistic.IsCentered();
 
     /// <summary>Whether 1/deviation moves with the elements.</summary>
-    internal bool Scaled => Statistic != RowStatistic.Given;
+    internal bool Scaled => Statistic.IsScaled();
 }
 
 /// <summary>The statistic of a group of rows.</summary>
@@ -55,6 +55,15 @@ internal enum RowStatistic
 
     /// <summary>What the caller gives, the same whatever the group's elements are: running statistics.</summary>
     Given,
+}
+
+internal static class RowStatistics
+{
+    /// <summary>Whether the mean of a group moves with its elements.</summary>
+    internal static bool IsCentered(this RowStatistic statistic) => statistic is RowStatistic.MeanAndVariance or RowStatistic.MeanAndVarianceOrZero;
+
+    /// <summary>Whether 1/deviation moves with the elements.</summary>
+    internal static bool IsScaled(this RowStatistic statistic) => statistic != RowStatistic.Given;
 }
 
 /// <summary>
