@@ -219,7 +219,7 @@ internal static unsafe partial class ChannelNorm
                 for (nint slot = 0; slot < columns; slot += ColumnMoments.Step)
                 {
                     nint at = ColumnMoments.StartOf(slot, columns);
-                    SumTile(dy + at, dyStride, x + at, xStride, rows, strip.Scale.Hi + at, sums + slot, width, ColumnMoments.NextTile(strip.Dy + row * stride, stride, columns, slot), ColumnMoments.NextTile(strip.X + row * stride, stride, columns, slot));
+                    SumTile(dy + at, dyStride, x + at, xStride, rows, strip.Scale.Hi + at, sums + slot, width, ColumnMoments.NextTile(strip.Dy + row * stride, TileRows, stride, columns, slot), ColumnMoments.NextTile(strip.X + row * stride, TileRows, stride, columns, slot));
                 }
             }
             if (columns >= ColumnMoments.Step && columns < width)

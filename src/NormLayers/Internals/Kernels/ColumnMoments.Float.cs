@@ -11,7 +11,8 @@ namespace NormLayers.Internals.Kernels;
 /// times that difference, or whose squares left float's range, is summed in double.
 /// </para>
 /// <para>
-/// Order: row i of a tile of 32 goes to sum i mod 4 of four in float, which are added by pairs, widened and added in double, tile by tile.
+/// Order: row i of a tile of 16 goes to sum i mod 4 of four in float, which are widened, added by pairs and added in double, tile by tile: of few rows the rounding of
+/// more in float would show. Not in 16 bits: their tiles have 32 rows, and the four are added by pairs in float.
 /// </para>
 /// <para>
 /// Vectors, by twos: the last two of a row reach back over columns of those before them, whose sums come out twice, the same; fewer than 32
@@ -23,7 +24,7 @@ internal static unsafe partial class ColumnMoments
     /// <summary>Fewer rows are summed in double.</summary>
     internal const nint LeastFloatRows = 64;
 
-    /// <summary>Rows that are added in float.</summary>
+    /// <summary>Rows that are at most added in float.</summary>
     internal const nint FloatTileRows = 32;
 
     /// <summary>As <see cref="Of"/>.</summary>
@@ -37,14 +38,15 @@ internal static unsafe partial class ColumnMoments
         if (centered)
             SetCenters(x, stride, rows, columns, centers);
         T* staged = stackalloc T[(int)(columns < Step ? FloatTileRows * Step : 1)];
-        for (nint row = 0; row < rows; row += FloatTileRows)
+        nint tileRows = SixteenBits.Is<T>() ? FloatTileRows : FloatTileRows / 2;
+        for (nint row = 0; row < rows; row += tileRows)
         {
-            nint count = Math.Min(FloatTileRows, rows - row), at = stride;
+            nint count = Math.Min(tileRows, rows - row), at = stride;
             T* tile = Staged(x + row * stride, ref at, count, columns, end, staged);
             for (nint slot = 0; slot < columns; slot += Step)
             {
                 nint start = StartOf(slot, columns);
-                AddTile(tile + start, at, count, centers + start, sums + slot, squares + slot, NextTile(x + row * stride, stride, columns, slot));
+                AddTile(tile + start, at, count, centers + start, sums + slot, squares + slot, NextTile(x + row * stride, tileRows, stride, columns, slot));
             }
         }
         double* mask = stackalloc double[(int)Step];
@@ -76,10 +78,10 @@ internal static unsafe partial class ColumnMoments
     }
 
     /// <summary>What to ask for in advance while some columns of a tile are summed: as much of the next tile.</summary>
-    internal static RowsAhead<T> NextTile<T>(T* tile, nint stride, nint columns, nint slot) where T : unmanaged
+    internal static RowsAhead<T> NextTile<T>(T* tile, nint rows, nint stride, nint columns, nint slot) where T : unmanaged
     {
-        T* next = tile + FloatTileRows * stride;
-        return stride == columns ? new RowsAhead<T>(next + slot * FloatTileRows, Step, 4 * Step) : new RowsAhead<T>(next + slot, stride, 4 * stride);
+        T* next = tile + rows * stride;
+        return stride == columns ? new RowsAhead<T>(next + slot * rows, Step, 4 * Step) : new RowsAhead<T>(next + slot, stride, 4 * stride);
     }
 
     private static void SetCenters<T>(T* x, nint stride, nint rows, nint columns, float* centers) where T : unmanaged
@@ -123,8 +125,16 @@ internal static unsafe partial class ColumnMoments
         }
         for (; row < rows; row++, x += stride)
             Add(x, centerA, centerB, ref s0, ref t0, ref q0, ref r0);
-        AddPairs<T>(sums, (s0 + s1) + (s2 + s3), (t0 + t1) + (t2 + t3));
-        AddPairs<T>(squares, (q0 + q1) + (q2 + q3), (r0 + r1) + (r2 + r3));
+        if (SixteenBits.Is<T>())
+        {
+            AddPairs<T>(sums, (s0 + s1) + (s2 + s3), (t0 + t1) + (t2 + t3));
+            AddPairs<T>(squares, (q0 + q1) + (q2 + q3), (r0 + r1) + (r2 + r3));
+            return;
+        }
+        AddFour(sums, s0, s1, s2, s3);
+        AddFour(sums + Elements.Step, t0, t1, t2, t3);
+        AddFour(squares, q0, q1, q2, q3);
+        AddFour(squares + Elements.Step, r0, r1, r2, r3);
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         static void Add(T* x, Vector512<float> centerA, Vector512<float> centerB, ref Vector512<float> s, ref Vector512<float> t, ref Vector512<float> q, ref Vector512<float> r)
@@ -145,6 +155,17 @@ internal static unsafe partial class ColumnMoments
         (a, b) = Elements.FromPairsOf<T>(a, b);
         AddTo(sums, a);
         AddTo(sums + Elements.Step, b);
+    }
+
+    /// <summary>Adds four times 16 floats to doubles, as doubles.</summary>
+    private static void AddFour(double* sums, Vector512<float> a, Vector512<float> b, Vector512<float> c, Vector512<float> d)
+    {
+        (Vector512<double> a0, Vector512<double> a1) = Vector512.Widen(a);
+        (Vector512<double> b0, Vector512<double> b1) = Vector512.Widen(b);
+        (Vector512<double> c0, Vector512<double> c1) = Vector512.Widen(c);
+        (Vector512<double> d0, Vector512<double> d1) = Vector512.Widen(d);
+        (Vector512.Load(sums) + ((a0 + b0) + (c0 + d0))).Store(sums);
+        (Vector512.Load(sums + 8) + ((a1 + b1) + (c1 + d1))).Store(sums + 8);
     }
 
     /// <summary>Adds 16 floats to as many doubles.</summary>
