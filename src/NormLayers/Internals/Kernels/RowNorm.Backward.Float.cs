@@ -31,6 +31,11 @@ internal static unsafe partial class RowNorm
             Mean = Elements.ToSingle(mean);
             Product = Elements.ToSingle(product);
         }
+
+        internal readonly float Normalize(float x) => (x - Hi - Lo) * Rstd;
+
+        /// <summary>dx of an element with this dy, weight and normalized value.</summary>
+        internal readonly float GradientOf(float dy, float weight, float normalized) => (dy * weight - Mean - normalized * Product) * Rstd;
     }
 
     /// <summary>Whether products of a group's elements stay in range, and its deviations have all of float's digits.</summary>

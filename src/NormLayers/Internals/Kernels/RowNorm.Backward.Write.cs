@@ -327,12 +327,12 @@ internal static unsafe partial class RowNorm
 
     private static float WriteOne<T>(in TeamPart<T> team, nint i, float weight, in FloatGroup group, out float gradient) where T : unmanaged
     {
-        gradient = (float)Elements.ToDouble(team.Dy[i]);
-        float normalized = ((float)Elements.ToDouble(team.X[i]) - group.Hi - group.Lo) * group.Rstd, term = gradient * normalized;
+        gradient = Elements.ToFloat(team.Dy[i]);
+        float normalized = group.Normalize(Elements.ToFloat(team.X[i])), term = gradient * normalized;
         if (team.Dx != null)
         {
-            float v = (gradient * weight - group.Mean - normalized * group.Product) * group.Rstd;
-            team.Dx[i] = Elements.FromDouble<T>(team.GradSum == null ? v : v + (float)Elements.ToDouble(team.GradSum[i]));
+            float v = group.GradientOf(gradient, weight, normalized);
+            team.Dx[i] = Elements.FromDouble<T>(team.GradSum == null ? v : v + Elements.ToFloat(team.GradSum[i]));
         }
         return term;
     }
@@ -346,7 +346,7 @@ internal static unsafe partial class RowNorm
         if (n < Vector512<float>.Count)
         {
             for (nint j = 0; j < n; j++)
-                dx[j] = Elements.FromDouble<T>((Elements.ToFloat(dy[j]) * weight - group.Mean - (Elements.ToFloat(x[j]) - group.Hi - group.Lo) * group.Rstd * group.Product) * group.Rstd);
+                dx[j] = Elements.FromDouble<T>(group.GradientOf(Elements.ToFloat(dy[j]), weight, group.Normalize(Elements.ToFloat(x[j]))));
             return;
         }
         Vector512<float> hi = Vector512.Create(group.Hi), lo = Vector512.Create(group.Lo), rstd = Vector512.Create(group.Rstd), mean = Vector512.Create(group.Mean), product = Vector512.Create(group.Product);
