@@ -39,9 +39,10 @@ public abstract class NormLayer
             "BatchNorm1d" or "LazyBatchNorm1d" => BatchNorm1d<T>.FromCall(call),
             "BatchNorm2d" or "LazyBatchNorm2d" => BatchNorm2d<T>.FromCall(call),
             "BatchNorm3d" or "LazyBatchNorm3d" => BatchNorm3d<T>.FromCall(call),
+            "SyncBatchNorm" => SyncBatchNorm<T>.FromCall(call),
             "LocalResponseNorm" => LocalResponseNorm<T>.FromCall(call),
             "CrossMapLRN2d" => CrossMapLRN2d<T>.FromCall(call),
-            _ => throw new FormatException($"Unknown layer '{call.Name}'; known are LayerNorm, RMSNorm, GroupNorm, InstanceNorm1d to 3d and BatchNorm1d to 3d and their Lazy forms, LocalResponseNorm and CrossMapLRN2d."),
+            _ => throw new FormatException($"Unknown layer '{call.Name}'; known are LayerNorm, RMSNorm, GroupNorm, InstanceNorm1d to 3d and BatchNorm1d to 3d and their Lazy forms, SyncBatchNorm, LocalResponseNorm and CrossMapLRN2d."),
         };
     }
 }

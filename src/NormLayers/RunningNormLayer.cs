@@ -155,12 +155,15 @@ public abstract class RunningNormLayer<T> : AffineNormLayer<T> where T : unmanag
     /// <summary>The arguments of a Python call of a layer with these defaults, or of its lazy form, whose defaults are both true.</summary>
     private protected static RunningArguments ArgumentsOf(PythonCall call, string name, bool affine, bool trackRunningStats)
     {
-        ReadOnlySpan<string> parameters = ["num_features", "eps", "momentum", "affine", "track_running_stats", "device", "dtype"];
+        string[] group = name == "SyncBatchNorm" ? ["process_group"] : [];
+        ReadOnlySpan<string> parameters = ["num_features", "eps", "momentum", "affine", "track_running_stats", .. group, "device", "dtype"];
         bool lazy = call.Name != name;
         // A lazy layer takes no number of features, but prints one: LazyInstanceNorm1d(0, eps=1e-05, ...).
         bool printed = call.Values is [{ Kind: PythonKind.Int, Int: 0 }] && call.Keywords.Any(static keyword => keyword.Key == "eps");
         PythonArguments bound = lazy ? call.Bind("Lazy" + name, printed ? parameters : parameters[1..]) : call.Bind(name, parameters);
         CheckFactory(bound);
+        if (bound.Find("process_group") is { Kind: not PythonKind.None } processes)
+            throw new FormatException($"{name}: 'process_group' expects None, since there is one process, got {processes}.");
         return new RunningArguments(lazy ? null : bound.Int("num_features"), bound.Float("eps", 1e-5), bound.OptionalFloat("momentum", 0.1),
             bound.Bool("affine", lazy || affine), bound.Bool("track_running_stats", lazy || trackRunningStats));
     }

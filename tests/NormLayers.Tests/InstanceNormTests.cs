@@ -192,6 +192,30 @@ public sealed class InstanceNormTests
     }
 
     [Fact]
+    public void SyncBatchNorm_OfAnyRank_IsBatchNorm()
+    {
+        foreach ((BatchNorm<float> plain, nint[] shape) in new (BatchNorm<float>, nint[])[] { (new BatchNorm1d<float>(3), [8, 3]), (new BatchNorm2d<float>(3), [2, 3, 2, 2]), (new BatchNorm3d<float>(3), [2, 3, 2, 1, 2]) })
+        {
+            nint[] longer = [.. shape, 1, 1];
+            float[] values = new Generator(4).Values<float>(24), gradients = new Generator(5).Values<float>(24);
+            var sync = new SyncBatchNorm<float>(3);
+            foreach (bool training in new[] { true, false })
+            {
+                plain.Train(training);
+                sync.Train(training);
+                Tensor<float> y = plain.Forward(Tensor.Create(values, shape), out ForwardPass<float> pass);
+                Assert.Equal(Tensors.ToArray(y), Tensors.ToArray(sync.Forward(Tensor.Create(values, longer), out ForwardPass<float> syncPass)));
+                Assert.Equal(Tensors.ToArray(plain.Backward(Tensor.Create(gradients, shape), pass)), Tensors.ToArray(sync.Backward(Tensor.Create(gradients, longer), syncPass)));
+            }
+            Assert.Equal(plain.StateDict().Keys, sync.StateDict().Keys);
+            Assert.Equal(Tensors.ToArray(plain.RunningVar!), Tensors.ToArray(sync.RunningVar!));
+            Assert.Equal(1, sync.NumBatchesTracked![0]);
+            Assert.Equal(Tensors.ToArray(plain.Weight!.Grad), Tensors.ToArray(sync.Weight!.Grad));
+        }
+        Assert.Throws<ArgumentException>(() => new SyncBatchNorm<float>(3).Forward(Tensor.CreateFromShape<float>([3])));
+    }
+
+    [Fact]
     public void Lazy_OnLoading_TakesTheStatesChannels()
     {
         var source = new InstanceNorm3d<float>(2, affine: true, trackRunningStats: true);

@@ -23,6 +23,7 @@ public sealed class LayerTableTests
         ("[`GroupNorm`](docs/layers/group-norm.md)", "C / G channels of a sample", [("GroupNorm(3, 6)", line), ("GroupNorm(3, 6)", plane), ("GroupNorm(3, 6)", volume)]),
         ("[`BatchNorm1d` to `3d`](docs/layers/batch-norm.md)", "a channel over the batch, or running", [("BatchNorm1d(6)", line), ("BatchNorm2d(6)", plane), ("BatchNorm3d(6)", volume)]),
         ("`LazyBatchNorm1d` to `3d`", "the same", [("LazyBatchNorm1d()", line), ("LazyBatchNorm2d()", plane), ("LazyBatchNorm3d()", volume)]),
+        ("[`SyncBatchNorm`](docs/layers/batch-norm.md)", "the same, of one process", [("SyncBatchNorm(6)", line), ("SyncBatchNorm(6)", plane), ("SyncBatchNorm(6)", volume)]),
         ("[`InstanceNorm1d` to `3d`](docs/layers/instance-norm.md)", "a channel of a sample, or running",
             [("InstanceNorm1d(6, affine=True, track_running_stats=True)", line), ("InstanceNorm2d(6, affine=True, track_running_stats=True)", plane), ("InstanceNorm3d(6, affine=True, track_running_stats=True)", volume)]),
         ("`LazyInstanceNorm1d` to `3d`", "the same", [("LazyInstanceNorm1d()", line), ("LazyInstanceNorm2d()", plane), ("LazyInstanceNorm3d()", volume)]),

@@ -38,6 +38,7 @@ public sealed class LayerTextTests
     [InlineData("LazyBatchNorm1d(0, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)")]
     [InlineData("LazyBatchNorm2d(0, eps=1e-05, momentum=None, affine=False, track_running_stats=False)")]
     [InlineData("LazyBatchNorm3d(0, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)")]
+    [InlineData("SyncBatchNorm(3, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)")]
     [InlineData("LazyInstanceNorm1d(0, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)")]
     [InlineData("LazyInstanceNorm2d(0, eps=0.001, momentum=None, affine=False, track_running_stats=True)")]
     [InlineData("LazyInstanceNorm3d(0, eps=1e-05, momentum=0.1, affine=True, track_running_stats=False)")]
@@ -92,7 +93,9 @@ public sealed class LayerTextTests
     }
 
     [Theory]
-    [InlineData("SyncBatchNorm(3)", "SyncBatchNorm")]
+    [InlineData("SyncBatchNorm()", "num_features")]
+    [InlineData("SyncBatchNorm(3, process_group=group)", "one process")]
+    [InlineData("LazySyncBatchNorm()", "LazySyncBatchNorm")]
     [InlineData("LayerNorm", "'('")]
     [InlineData("LayerNorm()", "normalized_shape")]
     [InlineData("LayerNorm(2.5)", "normalized_shape")]

@@ -27,6 +27,7 @@ public sealed class CliExplainTests : Sandbox
         { "BatchNorm1d(3)", "2,3,4" },
         { "BatchNorm2d(3)", "2,3,2,2" },
         { "BatchNorm3d(2)", "2,2,2,1,2" },
+        { "SyncBatchNorm(2)", "2,2,2,1,1,2" },
         { "InstanceNorm1d(3)", "2,3,4" },
         { "InstanceNorm1d(3)", "3,4" },
         { "InstanceNorm2d(3, affine=True)", "2,3,2,2" },

@@ -54,7 +54,7 @@ public abstract class BatchNormGoldenTests<T>(string dtype) where T : unmanaged
     public void BatchNorm_ThroughTheLayer_GivesTheFunctionsBitsAndCounts()
     {
         int compared = 0;
-        foreach (GoldenCase golden in Cases().Where(golden => golden.Description.TryGetProperty("module", out JsonElement module) && module.GetString() != "SyncBatchNorm"))
+        foreach (GoldenCase golden in Cases().Where(golden => golden.Description.TryGetProperty("module", out _)))
         {
             Results expected = Run(golden);
             BatchNorm<T> layer = Layer(golden);
@@ -150,6 +150,7 @@ public abstract class BatchNormGoldenTests<T>(string dtype) where T : unmanaged
             "BatchNorm1d" => new BatchNorm1d<T>(channels, eps, momentum, affine, track),
             "BatchNorm2d" => new BatchNorm2d<T>(channels, eps, momentum, affine, track),
             "BatchNorm3d" => new BatchNorm3d<T>(channels, eps, momentum, affine, track),
+            "SyncBatchNorm" => new SyncBatchNorm<T>(channels, eps, momentum, affine, track),
             var other => throw new InvalidDataException(other),
         };
         var state = new StateDict();
