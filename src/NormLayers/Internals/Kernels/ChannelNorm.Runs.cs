@@ -246,7 +246,8 @@ internal static unsafe partial class ChannelNorm
         double weight = strip.Work->WeightOf(strip.Parameter(0, g * layout.GroupColumns)), sum = group.Sums.Sum, product = group.Sums.Product * statistics.ScaledRstd;
         RowNorm.FloatSums scaled = default;
         scaled.AddScaled(in group.Sums, weight);
-        group.InFloat = AreExact(in group.Sums, in statistics, layout.Length) && AreExact(in scaled, statistics.ScaledRstd, in layout, out group.Mean, out group.Product);
+        group.InFloat = AreExact(in group.Sums, in statistics, layout.Length) && (AreExact(in scaled, statistics.ScaledRstd, in layout, out group.Mean, out group.Product)
+            || RowNorm.FloatSums.AreExactInFloat(MeanSquare(in strip, g) * weight * weight, group.Mean, group.Product));
         if (!group.InFloat)
         {
             (sum, product) = (0, 0);
@@ -262,6 +263,15 @@ internal static unsafe partial class ChannelNorm
         }
         strip.Weights[g] += product;
         strip.Biases[g] += sum;
+    }
+
+    /// <summary>E[dy²] of a group: where what is known of a quarter of its elements does not tell.</summary>
+    private static double MeanSquare<T>(ref readonly BackwardStrip<T, float> strip, nint g) where T : unmanaged
+    {
+        double sum = 0;
+        for (nint row = 0; row < strip.Layout.Rows; row++)
+            sum += RowNorm.SumOfSquares(strip.Dy + row * strip.Layout.Columns + g * strip.Layout.GroupColumns, null, strip.Layout.GroupColumns);
+        return sum / strip.Layout.Length;
     }
 
     private static void WriteRun<T>(ref readonly BackwardStrip<T, float> strip, nint row, nint g, ref readonly RunGradient group, Streaming stream) where T : unmanaged

@@ -75,7 +75,7 @@ internal static unsafe partial class RowNorm
     }
 
     /// <summary>The sum of g², of all elements: where what is known of a quarter of them does not tell.</summary>
-    private static double SumOfSquares<T>(T* dy, float* weight, nint n) where T : unmanaged
+    internal static double SumOfSquares<T>(T* dy, float* weight, nint n) where T : unmanaged
     {
         double sum = 0;
         for (nint start = 0; start < n; start += Moments.BlockLength)
