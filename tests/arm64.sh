@@ -34,4 +34,4 @@ project="tests/NormLayers.Tests -p:ArtifactsPath=$work/artifacts -r linux-arm64 
 dotnet restore $project || skip "NuGet gave no runtime of Arm64"
 dotnet publish $project --no-restore -c Release -p:RunAnalyzers=false -o "$work/app"
 # QEMU sees code that changes only where it is written in its own place.
-DOTNET_EnableWriteXorExecute=0 "$work/root/usr/bin/qemu-aarch64-static" -L "$work/root" "$work/app/NormLayers.Tests" --filter-class '*Bits*'
+DOTNET_EnableWriteXorExecute=0 timeout 900 "$work/root/usr/bin/qemu-aarch64-static" -L "$work/root" "$work/app/NormLayers.Tests" --filter-class '*Bits*'
