@@ -47,6 +47,49 @@ public sealed class InstanceNormTests
         }
     }
 
+    [Theory]
+    [InlineData(new long[] { 4, 5, 7 })]
+    [InlineData(new long[] { 4, 4, 5, 7 })]
+    public void Unbatched_WithChannelsLastStrides_HasTheBitsOfItsCopy(long[] lengths)
+    {
+        nint[] lengthsOfInput = [.. lengths.Select(static length => (nint)length)], strides = new nint[lengths.Length];
+        // Dimension 1 is innermost, as in a batch (N, C, *) that is channels-last; here it is a spatial one.
+        Internals.Layout.ChannelsLastStrides(lengthsOfInput, strides);
+        Tensor<float> x = Tensor.Create(new Generator(4).Values<float>((int)lengths.Aggregate(static (a, b) => a * b)), lengthsOfInput);
+        Tensor<float> strided = Tensors.WithStrides(x, strides);
+        foreach (bool training in new[] { true, false })
+        {
+            string text = $"InstanceNorm{lengths.Length - 1}d(4, affine=True, track_running_stats=True)";
+            NormLayer<float> one = NormLayer.Parse(text), other = NormLayer.Parse(text);
+            foreach (NormLayer<float> layer in new[] { one, other })
+            {
+                layer.Train(training);
+                Tensor.Create([1f, -2, 3, 0.5f]).CopyTo(layer.Parameters[0].Value);
+                Tensor.Create([0f, 1, -2, 3]).CopyTo(layer.Parameters[1].Value);
+            }
+            Assert.Equal(Tensors.ToArray(one.Forward(x, out ForwardPass<float> pass)), Tensors.ToArray(other.Forward(strided, out ForwardPass<float> stridedPass)));
+            Assert.Equal(Tensors.ToArray(one.Backward(x, pass)), Tensors.ToArray(other.Backward(strided, stridedPass)));
+            Assert.Equal(Tensors.ToArray(one.Parameters[0].Grad), Tensors.ToArray(other.Parameters[0].Grad));
+            Assert.Equal(Tensors.ToArray(((RunningNormLayer<float>)one).RunningVar!), Tensors.ToArray(((RunningNormLayer<float>)other).RunningVar!));
+        }
+    }
+
+    [Theory]
+    [InlineData("InstanceNorm1d(0)", new long[] { 2, 0, 3 })]
+    [InlineData("InstanceNorm1d(0, affine=True, track_running_stats=True)", new long[] { 0, 0, 0 })]
+    [InlineData("InstanceNorm2d(0, affine=True, track_running_stats=True)", new long[] { 0, 2, 3 })]
+    public void Forward_OfNoChannels_IsEmpty(string layer, long[] lengths)
+    {
+        NormLayer<float> norm = NormLayer.Parse(layer);
+        Tensor<float> x = Tensor.Create(Array.Empty<float>(), [.. lengths.Select(static length => (nint)length)]);
+        foreach (bool training in new[] { true, false })
+        {
+            norm.Train(training);
+            Assert.Equal(x.Lengths, norm.Forward(x, out ForwardPass<float> pass).Lengths);
+            Assert.Equal(x.Lengths, norm.Backward(x, pass).Lengths);
+        }
+    }
+
     [Fact]
     public void Eval_WithTracking_UsesTheRunningStatisticsAndLeavesThem()
     {

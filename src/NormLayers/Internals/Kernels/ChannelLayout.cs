@@ -71,8 +71,11 @@ internal readonly record struct ChannelLayout(nint Outer, nint Rows, nint Column
         ChannelLayout strided = layout.Strided;
         if (!layout.IsStrided)
         {
-            return layout.Run == 1 && (layout.Period == 1 || layout.Repeat != 0) ? null
-                : new ChannelLayout(layout.Groups / layout.Period, layout.Run, layout.Parameters, layout.GroupParameters, ParameterAxis.Column, layout.Statistic).AsRows();
+            if (layout.Run == 1 && (layout.Period == 1 || layout.Repeat != 0))
+                return null;
+            // Not of an unbatched (C, *), where the dimension that has channels-last strides is not the channels'.
+            return layout.Parameters != lengths[1] || layout.Groups != lengths[0] * layout.Period ? null
+                : new ChannelLayout(lengths[0], layout.Run, layout.Parameters, layout.GroupParameters, ParameterAxis.Column, layout.Statistic).AsRows();
         }
         return strided.Axis != ParameterAxis.Row ? new ChannelLayout(1, strided.Length, strided.BlockGroups, 1, ParameterAxis.Column, layout.Statistic).AsRows()
             : strided.Outer == lengths[0] && strided.Rows == lengths[1] ? layout with { Strided = default }
