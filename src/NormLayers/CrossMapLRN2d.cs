@@ -87,10 +87,11 @@ public sealed class CrossMapLRN2d<T> : NormLayer<T> where T : unmanaged
         ArgumentNullException.ThrowIfNull(pass);
         if (pass.Layout != default || pass.Kept.Rank != 4)
             throw new ArgumentException($"Expected a pass of {this}, got one of another layer.", nameof(pass));
-        if (gradInput.Rank == 0)
-            return;
         ReadOnlyTensorSpan<TInput> input = pass.Kept.AsReadOnlyTensorSpan();
         CheckInput(input.Lengths, leastSize: 2);
+        Functional.CheckLike(gradOutput, input, nameof(gradOutput));
+        if (gradInput.Rank == 0)
+            return;
         Functional.CheckGradients(gradOutput, input, gradInput);
         if (input.FlattenedLength == 0)
             return;

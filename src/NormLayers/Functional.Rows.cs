@@ -167,7 +167,7 @@ public static partial class Functional
         result.Deliver();
     }
 
-    private static void CheckLike<T>(in ReadOnlyTensorSpan<T> tensor, in ReadOnlyTensorSpan<T> input, string name)
+    internal static void CheckLike<T>(in ReadOnlyTensorSpan<T> tensor, in ReadOnlyTensorSpan<T> input, string name)
     {
         if (!tensor.Lengths.SequenceEqual(input.Lengths))
             throw new ArgumentException($"Expected {name} of the input's shape {Layout.Text(input.Lengths)}, got {Layout.Text(tensor.Lengths)}.", name);
@@ -235,7 +235,7 @@ public static partial class Functional
         CheckApart(gradGradBias, result, nameof(gradGradBias), name);
     }
 
-    private static void CheckApart<TOperand, T>(in ReadOnlyTensorSpan<TOperand> operand, in TensorSpan<T> result, string operandName, string name) where TOperand : unmanaged where T : unmanaged
+    internal static void CheckApart<TOperand, T>(in ReadOnlyTensorSpan<TOperand> operand, in TensorSpan<T> result, string operandName, string name) where TOperand : unmanaged where T : unmanaged
     {
         if (result.Rank != 0)
             Layout.CheckApart(operand, result, operandName, name);

@@ -79,20 +79,21 @@ public sealed class LocalResponseNorm<T> : NormLayer<T> where T : unmanaged
 
     internal override void BackwardOf<TInput>(in ReadOnlyTensorSpan<TInput> gradOutput, ForwardPass<TInput> pass, in TensorSpan<TInput> gradInput)
     {
-        ArgumentNullException.ThrowIfNull(pass);
+        ReadOnlyTensorSpan<TInput> input = InputOf(pass);
+        Functional.CheckLike(gradOutput, input, nameof(gradOutput));
         if (gradInput.Rank != 0)
-            Functional.LocalResponseNormBackward(gradOutput, InputOf(pass), Size, Alpha, Beta, K, gradInput, MaxThreads, Window);
+            Functional.LocalResponseNormBackward(gradOutput, input, Size, Alpha, Beta, K, gradInput, MaxThreads, Window);
     }
 
     /// <inheritdoc/>
     public override Tensor<T> Jvp(ForwardPass<T> pass, Tensor<T>? inputTangent, Tensor<T>? weightTangent = null, Tensor<T>? biasTangent = null)
     {
-        ArgumentNullException.ThrowIfNull(pass);
+        ReadOnlyTensorSpan<T> input = InputOf(pass);
         CheckNoParameters(weightTangent, nameof(weightTangent));
         CheckNoParameters(biasTangent, nameof(biasTangent));
-        Tensor<T> result = Tensor.CreateFromShape<T>(pass.Kept.Lengths);
+        Tensor<T> result = Tensor.CreateFromShape<T>(input.Lengths);
         if (inputTangent is not null)
-            Functional.LocalResponseNormJvp(InputOf(pass), Size, Alpha, Beta, K, inputTangent.AsReadOnlyTensorSpan(), result.AsTensorSpan(), Window);
+            Functional.LocalResponseNormJvp(input, Size, Alpha, Beta, K, inputTangent.AsReadOnlyTensorSpan(), result.AsTensorSpan(), Window);
         return result;
     }
 
@@ -100,12 +101,13 @@ public sealed class LocalResponseNorm<T> : NormLayer<T> where T : unmanaged
     public override SecondOrderGradients<T> DoubleBackward(Tensor<T> gradOutput, ForwardPass<T> pass, Tensor<T>? gradGradInput, Tensor<T>? gradGradWeight = null, Tensor<T>? gradGradBias = null)
     {
         ArgumentNullException.ThrowIfNull(gradOutput);
-        ArgumentNullException.ThrowIfNull(pass);
+        ReadOnlyTensorSpan<T> input = InputOf(pass);
+        Functional.CheckLike(gradOutput.AsReadOnlyTensorSpan(), input, nameof(gradOutput));
         CheckNoParameters(gradGradWeight, nameof(gradGradWeight));
         CheckNoParameters(gradGradBias, nameof(gradGradBias));
-        var result = new SecondOrderGradients<T>(Tensor.CreateFromShape<T>(pass.Kept.Lengths), Tensor.CreateFromShape<T>(pass.Kept.Lengths));
+        var result = new SecondOrderGradients<T>(Tensor.CreateFromShape<T>(input.Lengths), Tensor.CreateFromShape<T>(input.Lengths));
         if (gradGradInput is not null)
-            Functional.LocalResponseNormDoubleBackward(gradOutput.AsReadOnlyTensorSpan(), InputOf(pass), Size, Alpha, Beta, K, gradGradInput.AsReadOnlyTensorSpan(), result.GradOutput.AsTensorSpan(), result.Input.AsTensorSpan(), Window);
+            Functional.LocalResponseNormDoubleBackward(gradOutput.AsReadOnlyTensorSpan(), input, Size, Alpha, Beta, K, gradGradInput.AsReadOnlyTensorSpan(), result.GradOutput.AsTensorSpan(), result.Input.AsTensorSpan(), Window);
         return result;
     }
 
@@ -115,6 +117,7 @@ public sealed class LocalResponseNorm<T> : NormLayer<T> where T : unmanaged
 
     private ReadOnlyTensorSpan<TInput> InputOf<TInput>(ForwardPass<TInput> pass) where TInput : unmanaged
     {
+        ArgumentNullException.ThrowIfNull(pass);
         if (pass.Layout != default || pass.Kept.Rank < 3)
             throw new ArgumentException($"Expected a pass of {this}, got one of a layer with statistics.", nameof(pass));
         return pass.Kept.AsReadOnlyTensorSpan();

@@ -122,6 +122,10 @@ public abstract class PassTests<T> where T : unmanaged, IBinaryFloatingPointIeee
             other.Forward(x, out ForwardPass<T> pass);
             Assert.Contains(message, Assert.Throws<ArgumentException>("pass", () => layer.Backward(x, pass)).Message, StringComparison.Ordinal);
             Assert.Throws<ArgumentException>("pass", () => layer.Jvp(pass, x));
+            // Also where there is nothing to compute.
+            Assert.Throws<ArgumentException>("pass", () => layer.Jvp(pass, null));
+            Assert.Throws<ArgumentException>("pass", () => layer.DoubleBackward(x, pass, null));
+            Assert.Throws<ArgumentException>("pass", () => layer.Backward(x.AsReadOnlyTensorSpan(), pass, default));
             Assert.Throws<ArgumentException>("pass", () => layer.DoubleBackward(x, pass, x));
             Assert.All(layer.Parameters, parameter => Assert.All(Tensors.ToArray(parameter.Grad), value => Assert.Equal(T.Zero, value)));
         }
@@ -136,11 +140,20 @@ public abstract class PassTests<T> where T : unmanaged, IBinaryFloatingPointIeee
             layer.Forward(Make(norm, 5).Input, out ForwardPass<T> pass);
             Tensor<T> wrong = Tensor.Create(new T[norm.Count], [norm.Count]);
             Assert.Contains($", got [{norm.Count}].", Assert.Throws<ArgumentException>("gradOutput", () => layer.Backward(wrong, pass)).Message, StringComparison.Ordinal);
-            if (!norm.IsWindow)
-                Assert.Throws<ArgumentException>("gradOutput", () => layer.Backward(default, pass, default));
+            Assert.Throws<ArgumentException>("gradOutput", () => layer.Backward(default, pass, default));
+            Assert.Throws<ArgumentException>("gradOutput", () => layer.DoubleBackward(wrong, pass, null));
             Assert.Throws<ArgumentNullException>("gradOutput", () => layer.Backward(null!, pass));
             Assert.Throws<ArgumentNullException>("pass", () => layer.Backward(wrong, null!));
         }
+    }
+
+    [Fact]
+    public void CrossMapBackward_WithoutAResult_StillChecks()
+    {
+        var layer = new CrossMapLRN2d<T>(3);
+        layer.Forward(Tensor.Create(new T[8], [1, 2, 2, 2]), out ForwardPass<T> pass);
+        Assert.Throws<ArgumentException>("gradOutput", () => layer.Backward(Tensor.Create(new T[8], [8]).AsReadOnlyTensorSpan(), pass, default));
+        Assert.Throws<ArgumentOutOfRangeException>("size", () => new CrossMapLRN2d<T>(1).Backward(Tensor.Create(new T[8], [1, 2, 2, 2]).AsReadOnlyTensorSpan(), pass, default));
     }
 
     [Fact]
