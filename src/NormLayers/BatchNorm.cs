@@ -94,6 +94,11 @@ public abstract class BatchNorm<T> : RunningNormLayer<T> where T : unmanaged
     {
         if (layout.Statistic == RowStatistic.Given)
             Functional.GivenStatistics<T>(RunningMean!, RunningVar!, Eps, statistics);
+        if (RunningMean is not null)
+        {
+            Functional.CheckApart<T, TInput>(RunningMean.AsReadOnlyTensorSpan(), destination, "runningMean", nameof(destination));
+            Functional.CheckApart<T, TInput>(RunningVar!.AsReadOnlyTensorSpan(), destination, "runningVar", nameof(destination));
+        }
         Functional.RowForward(input, layout, Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Eps, destination, statistics, MaxThreads);
         if (!Training || RunningMean is null)
             return;

@@ -103,7 +103,7 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     /// <param name="input">The input, any strides.</param>
     /// <param name="destination">Takes the result; of the input's shape, row-major contiguous, or channels-last where the layer walks it so. May be the input itself.</param>
     /// <exception cref="ArgumentException">The layer does not accept the input's shape; or the destination has another shape, is not
-    /// contiguous, or overlaps the input or a parameter in part.</exception>
+    /// contiguous, or overlaps the input in part, or a parameter or a running statistic.</exception>
     public abstract void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination);
 
     /// <summary>Applies the layer and keeps what its backward needs.</summary>

@@ -80,6 +80,22 @@ public sealed class DestinationTests
         }
     }
 
+    [Theory]
+    [InlineData("BatchNorm1d(4)")]
+    [InlineData("InstanceNorm1d(4, track_running_stats=True)")]
+    public void Destination_OnALayersRunningStatistics_IsRefused(string text)
+    {
+        var layer = (RunningNormLayer<float>)NormLayer.Parse(text);
+        layer.Eval();
+        foreach ((Tensor<float> statistic, string name) in new[] { (layer.RunningMean!, "runningMean"), (layer.RunningVar!, "runningVar") })
+        {
+            float[] before = Tensors.ToArray(statistic);
+            string message = Assert.Throws<ArgumentException>("destination", () => layer.Forward(Tensor.Create([1f, 2, 3, 4], [1, 4, 1]).AsReadOnlyTensorSpan(), statistic.AsTensorSpan().Reshape([1, 4, 1]))).Message;
+            Assert.Contains($"The destination may not overlap the {name}.", message, StringComparison.Ordinal);
+            Assert.Equal(before, Tensors.ToArray(statistic));
+        }
+    }
+
     [Fact]
     public void Input_Refused_LeavesTheDestinationAlone()
     {
