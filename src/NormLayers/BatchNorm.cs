@@ -80,10 +80,12 @@ public abstract class BatchNorm<T> : RunningNormLayer<T> where T : unmanaged
         return LayoutOf(input);
     }
 
-    private protected sealed override int ChannelDimension(ReadOnlySpan<nint> input)
+    private protected sealed override nint ForwardChannels(ReadOnlySpan<nint> input)
     {
         CheckRank(input);
-        return 1;
+        if (Training || !TrackRunningStats)
+            Functional.CheckBatchCount(input);
+        return input[1];
     }
 
     /// <summary>A pass keeps the mode that it was made in.</summary>
@@ -92,13 +94,13 @@ public abstract class BatchNorm<T> : RunningNormLayer<T> where T : unmanaged
 
     private void Apply<TInput>(in ReadOnlyTensorSpan<TInput> input, in RowLayout layout, in TensorSpan<TInput> destination, Span<GroupStatistics> statistics) where TInput : unmanaged
     {
-        if (layout.Statistic == RowStatistic.Given)
-            Functional.GivenStatistics<T>(RunningMean!, RunningVar!, Eps, statistics);
         if (RunningMean is not null)
         {
             Functional.CheckApart<T, TInput>(RunningMean.AsReadOnlyTensorSpan(), destination, "runningMean", nameof(destination));
             Functional.CheckApart<T, TInput>(RunningVar!.AsReadOnlyTensorSpan(), destination, "runningVar", nameof(destination));
         }
+        if (layout.Statistic == RowStatistic.Given)
+            Functional.GivenStatistics<T>(RunningMean!, RunningVar!, Eps, statistics);
         Functional.RowForward(input, layout, Functional.OrNone(Weight?.Value), Functional.OrNone(Bias?.Value), Eps, destination, statistics, MaxThreads);
         if (!Training || RunningMean is null)
             return;

@@ -100,9 +100,9 @@ public static partial class Functional
     internal static RowLayout BatchNormLayout<T>(ReadOnlySpan<nint> input, in TensorSpan<T> runningMean, in TensorSpan<T> runningVar, in ReadOnlyTensorSpan<T> weight, in ReadOnlyTensorSpan<T> bias, bool training)
     {
         CheckBatch<T>(input);
-        nint channels = input[1], count = input[0] * Layout.Product(input[2..]);
-        if (training && count == 1)
-            throw new ArgumentException($"Expected more than one value per channel in training, got one: shape {Layout.Text(input)}.", nameof(input));
+        nint channels = input[1];
+        if (training)
+            CheckBatchCount(input);
         CheckRunning(runningMean, channels, nameof(runningMean));
         CheckRunning(runningVar, channels, nameof(runningVar));
         if (!training && runningMean.Rank == 0)
@@ -119,6 +119,12 @@ public static partial class Functional
         Elements.CheckSupported<T>("BatchNorm");
         if (input.Length < 2)
             throw new ArgumentException($"Expected an input of at least 2 dimensions (N, C, *), got shape {Layout.Text(input)}.", nameof(input));
+    }
+
+    internal static void CheckBatchCount(ReadOnlySpan<nint> input)
+    {
+        if (input[0] * Layout.Product(input[2..]) == 1)
+            throw new ArgumentException($"Expected more than one value per channel in training, got one: shape {Layout.Text(input)}.", nameof(input));
     }
 
     /// <summary>A group for each channel of a shape (N, C, *).</summary>

@@ -159,9 +159,9 @@ public static partial class Functional
         return new RowLayout(run == 0 ? 0 : samples * channels, 1, run, channels, statistic);
     }
 
-    internal static void CheckSpatial(ReadOnlySpan<nint> input, in RowLayout layout)
+    internal static void CheckSpatial(ReadOnlySpan<nint> input, int channelDimension)
     {
-        if (layout.Run == 1)
+        if (Layout.Product(input[(channelDimension + 1)..]) == 1)
             throw new ArgumentException($"Expected more than one element per channel, whose statistics are to be taken, got shape {Layout.Text(input)}.", nameof(input));
     }
 
@@ -235,7 +235,7 @@ public static partial class Functional
         if (isForward)
         {
             if (useInputStats)
-                CheckSpatial(input.Lengths, layout);
+                CheckSpatial(input.Lengths, 1);
             if ((runningMean.Rank == 0) != (runningVar.Rank == 0))
                 throw new ArgumentException("Expected both a running mean and a running variance or neither, got one of them.", runningMean.Rank == 0 ? nameof(runningMean) : nameof(runningVar));
             if (!useInputStats && runningMean.Rank == 0)

@@ -24,6 +24,9 @@ public abstract class InstanceNorm<T> : RunningNormLayer<T> where T : unmanaged
         : base($"InstanceNorm{spatialDimensions}d", arguments)
         => this.spatialDimensions = spatialDimensions;
 
+    /// <summary>Whether the layer as it is normalizes with the running statistics.</summary>
+    private bool UsesRunning => TrackRunningStats && !Training;
+
     private protected override RowLayout LayoutOf(ReadOnlySpan<nint> input)
     {
         int dimension = ChannelDimension(input);
@@ -41,10 +44,7 @@ public abstract class InstanceNorm<T> : RunningNormLayer<T> where T : unmanaged
         RowLayout layout = LayoutOf(input);
         if (channels != NumFeatures)
             Trace.TraceWarning($"{this}: the input of shape {Layout.Text(input)} has {channels} channels in dimension {dimension}; the number of features is not used without affine and tracking.");
-        if (TrackRunningStats && !Training)
-            return layout with { Statistic = RowStatistic.Given };
-        Functional.CheckSpatial(input, layout);
-        return layout;
+        return UsesRunning ? layout with { Statistic = RowStatistic.Given } : layout;
     }
 
     private protected override void Normalize<TInput>(in ReadOnlyTensorSpan<TInput> input, in RowLayout layout, in TensorSpan<TInput> destination, Span<GroupStatistics> statistics)
@@ -55,7 +55,15 @@ public abstract class InstanceNorm<T> : RunningNormLayer<T> where T : unmanaged
     private protected override bool Makes(in RowLayout own, in RowLayout pass)
         => own == pass || (own with { Statistic = RowStatistic.Given }) == pass;
 
-    private protected sealed override int ChannelDimension(ReadOnlySpan<nint> input)
+    private protected sealed override nint ForwardChannels(ReadOnlySpan<nint> input)
+    {
+        int dimension = ChannelDimension(input);
+        if (!UsesRunning)
+            Functional.CheckSpatial(input, dimension);
+        return input[dimension];
+    }
+
+    private int ChannelDimension(ReadOnlySpan<nint> input)
     {
         int dimension = input.Length - spatialDimensions - 1;
         return dimension is 0 or 1 ? dimension

@@ -166,7 +166,7 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     public abstract SecondOrderGradients<T> DoubleBackward(Tensor<T> gradOutput, ForwardPass<T> pass, Tensor<T>? gradGradInput, Tensor<T>? gradGradWeight = null, Tensor<T>? gradGradBias = null);
 
     /// <summary>Sets every parameter's gradient to zero.</summary>
-    public void ZeroGrad()
+    public virtual void ZeroGrad()
     {
         foreach (Parameter<T> parameter in Parameters)
             parameter.ZeroGrad();

@@ -79,12 +79,20 @@ public abstract class RunningNormLayer<T> : AffineNormLayer<T> where T : unmanag
     }
 
     /// <inheritdoc/>
+    /// <remarks>A lazy layer that has no parameters yet has no gradients.</remarks>
+    public sealed override void ZeroGrad()
+    {
+        Weight?.ZeroGrad();
+        Bias?.ZeroGrad();
+    }
+
+    /// <inheritdoc/>
     public sealed override void LoadStateDict(StateDict state)
     {
         ArgumentNullException.ThrowIfNull(state);
         bool lazy = uninitialized;
         if (lazy)
-            Initialize(state.TryGetValue(Affine ? "weight" : "running_mean", out IReadOnlyTensor? first) && first.Rank == 1 ? first.Lengths[0] : 0);
+            Initialize(ChannelsOf(state));
         try
         {
             base.LoadStateDict(state);
@@ -106,10 +114,17 @@ public abstract class RunningNormLayer<T> : AffineNormLayer<T> where T : unmanag
 
     private protected sealed override Tensor<long>? BatchCounter => NumBatchesTracked;
 
-    /// <summary>The dimension of an input's channels; throws unless the layer takes inputs of that rank.</summary>
-    private protected abstract int ChannelDimension(ReadOnlySpan<nint> input);
+    /// <summary>The number of an input's channels; throws where the layer as it is would refuse the input for any number, so that a lazy layer takes nothing from it.</summary>
+    private protected abstract nint ForwardChannels(ReadOnlySpan<nint> input);
 
-    internal sealed override void Prepare(ReadOnlySpan<nint> input) => Initialize(input[ChannelDimension(input)]);
+    internal sealed override void Prepare(ReadOnlySpan<nint> input) => Initialize(ForwardChannels(input));
+
+    /// <summary>The number of channels in a state: the length of the layer's first vector in it, so that a refusal is of the others; 0 where it has nothing of the layer's.</summary>
+    private nint ChannelsOf(StateDict state)
+    {
+        IEnumerable<string> names = [.. Affine ? ["weight", "bias"] : Array.Empty<string>(), .. TrackRunningStats ? ["running_mean", "running_var"] : Array.Empty<string>()];
+        return names.Where(state.ContainsKey).Select(name => state[name]).OrderBy(static tensor => tensor.Rank == 1 ? 0 : 1).Select(static tensor => tensor.Lengths[0]).FirstOrDefault();
+    }
 
     /// <summary>Gives a lazy layer its parameters and buffers; does nothing to any other.</summary>
     private void Initialize(nint channels)

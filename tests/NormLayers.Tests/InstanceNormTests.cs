@@ -78,6 +78,8 @@ public sealed class InstanceNormTests
     [InlineData("InstanceNorm1d(0)", new long[] { 2, 0, 3 })]
     [InlineData("InstanceNorm1d(0, affine=True, track_running_stats=True)", new long[] { 0, 0, 0 })]
     [InlineData("InstanceNorm2d(0, affine=True, track_running_stats=True)", new long[] { 0, 2, 3 })]
+    [InlineData("BatchNorm1d(0)", new long[] { 2, 0 })]
+    [InlineData("CrossMapLRN2d(3)", new long[] { 2, 0, 3, 3 })]
     public void Forward_OfNoChannels_IsEmpty(string layer, long[] lengths)
     {
         NormLayer<float> norm = NormLayer.Parse(layer);
@@ -259,6 +261,36 @@ public sealed class InstanceNormTests
     }
 
     [Fact]
+    public void Lazy_OfARefusedInput_TakesNothing()
+    {
+        var batch = new LazyBatchNorm1d<float>();
+        Assert.Throws<ArgumentException>("input", () => batch.Forward(Tensor.Create(new float[5], [1, 5])));
+        Assert.True(batch.HasUninitializedParameters);
+        batch.Forward(Tensor.Create(new float[6], [2, 3]));
+        Assert.Equal(3, batch.NumFeatures);
+        var instance = new LazyInstanceNorm1d<float>();
+        Assert.Throws<ArgumentException>("input", () => instance.Forward(Tensor.Create(new float[5], [1, 5, 1]), out _));
+        Assert.True(instance.HasUninitializedParameters);
+        // One value is enough for the running statistics.
+        instance.Eval();
+        instance.Forward(Tensor.Create(new float[5], [1, 5, 1]));
+        Assert.Equal(5, instance.NumFeatures);
+    }
+
+    [Fact]
+    public void LazyZeroGrad_BeforeAnyInput_DoesNothing()
+    {
+        var norm = new LazyBatchNorm1d<float>();
+        norm.ZeroGrad();
+        Tensor<float> x = Tensor.Create([1f, 2, 3, 5], [2, 2]);
+        norm.Forward(x, out ForwardPass<float> pass);
+        norm.Backward(x, pass);
+        Assert.Equal([4, 7], Tensors.ToArray(norm.Bias!.Grad));
+        norm.ZeroGrad();
+        Assert.Equal([0, 0], Tensors.ToArray(norm.Bias.Grad));
+    }
+
+    [Fact]
     public void Lazy_OnLoading_TakesTheStatesChannels()
     {
         var source = new InstanceNorm3d<float>(2, affine: true, trackRunningStats: true);
@@ -271,6 +303,11 @@ public sealed class InstanceNormTests
         Assert.Single(refusal.Mismatches);
         Assert.True(norm.HasUninitializedParameters);
         Assert.Null(norm.Weight);
+        // What there is tells the channels: one that is missing, or of another shape, is the only problem.
+        var partial = new StateDict { { "bias", Tensor.Create([1f, 2]) }, { "running_mean", Tensor.Create([1f, 2]) }, { "running_var", Tensor.Create([1f, 2], [2, 1]) } };
+        refusal = Assert.Throws<StateDictException>(() => norm.LoadStateDict(partial));
+        Assert.Equal(["weight"], refusal.MissingKeys);
+        Assert.Equal(["size mismatch for running_var: expected shape [2], got [2, 1]"], refusal.Mismatches);
         norm.LoadStateDict(source.StateDict());
         Assert.Equal((2, 5L), (norm.NumFeatures, norm.NumBatchesTracked![[0]]));
         Assert.Equal([9f, 9], Tensors.ToArray(norm.RunningVar!));
