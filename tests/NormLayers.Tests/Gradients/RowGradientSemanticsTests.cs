@@ -107,6 +107,30 @@ public abstract class RowGradientSemanticsTests<T> where T : unmanaged, IBinaryF
         }
     }
 
+    [Theory]
+    [InlineData("BatchNorm1d(2)")]
+    [InlineData("InstanceNorm1d(2, affine=True, track_running_stats=True)")]
+    public void NonFinite_BesideRunningStatistics_StaysOutOfWhatDoesNotAskForIt(string text)
+    {
+        NormLayer<double> layer = NormLayer.Parse<double>(text);
+        layer.Eval();
+        Tensor<double> v = Tensor.Create([1.0, 2, 3, 4], [1, 2, 2]);
+        foreach (double value in new[] { double.NaN, double.PositiveInfinity })
+        {
+            Tensor<double> x = Tensor.Create([1, value, 2, 3], [1, 2, 2]), usual = Tensor.Create([1.0, 5, 2, 3], [1, 2, 2]);
+            layer.Forward(x, out ForwardPass<double> pass);
+            layer.Forward(usual, out ForwardPass<double> usualPass);
+            Assert.Equal(Tensors.ToArray(layer.Jvp(usualPass, v)), Tensors.ToArray(layer.Jvp(pass, v)));
+            layer.ZeroGrad();
+            SecondOrderGradients<double> expected = layer.DoubleBackward(v, usualPass, v), second = layer.DoubleBackward(v, pass, v);
+            Assert.Equal(Tensors.ToArray(expected.GradOutput), Tensors.ToArray(second.GradOutput));
+            Assert.Equal(Tensors.ToArray(expected.Input), Tensors.ToArray(second.Input));
+            Assert.All(Tensors.ToArray(layer.Parameters[0].Grad), static gradient => Assert.True(double.IsFinite(gradient)));
+            // What the weight's tangent moves by does.
+            Assert.False(double.IsFinite(layer.Jvp(pass, null, weightTangent: Tensor.Create([1.0, 1]))[0, 0, 1]));
+        }
+    }
+
     [Fact]
     public void Gradients_OfNothing_AreEmptyAndLeaveTheParametersAlone()
     {

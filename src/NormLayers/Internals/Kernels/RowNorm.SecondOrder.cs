@@ -40,8 +40,8 @@ internal static partial class RowNorm
                 for (nint end = i + layout.Run; i < end; i++)
                 {
                     double n = group.Normalize(At(in x, i, 0));
-                    double tangent = (At(in dx, i, 0) - mean - n * product) * group.Rstd;
-                    Unsafe.Add(ref dy, i) = Elements.FromDouble<T>(tangent * w + n * wt + bt);
+                    double tangent = (At(in dx, i, 0) - mean - Times(n, product)) * group.Rstd;
+                    Unsafe.Add(ref dy, i) = Elements.FromDouble<T>(tangent * w + Times(n, wt) + bt);
                 }
             }
         }
@@ -94,19 +94,22 @@ internal static partial class RowNorm
                 for (nint end = i + layout.Run; i < end; i++)
                 {
                     double n = group.Normalize(At(in x, i, 0)), d = At(in dy, i, 0);
-                    double pv = (At(in v, i, 0) - meanV - n * vn) * rstd;
-                    double pg = (d * w - meanG - n * gn) * rstd;
-                    double pq = (d * wv - meanQ - n * qn) * rstd;
+                    double pv = (At(in v, i, 0) - meanV - Times(n, vn)) * rstd;
+                    double pg = (d * w - meanG - Times(n, gn)) * rstd;
+                    double pq = (d * wv - meanQ - Times(n, qn)) * rstd;
                     if (!weightSums.IsEmpty)
                         weightSums[(int)p] += d * pv;
                     if (!Unsafe.IsNullRef(in gradX))
-                        Unsafe.Add(ref gradX, i) = Elements.FromDouble<T>(pq - rstd * (gn * pv + vn * pg + curvature * n));
+                        Unsafe.Add(ref gradX, i) = Elements.FromDouble<T>(pq - rstd * (gn * pv + vn * pg + Times(n, curvature)));
                     if (!Unsafe.IsNullRef(in gradDy))
-                        Unsafe.Add(ref gradDy, i) = Elements.FromDouble<T>(pv * w + n * wv + bv);
+                        Unsafe.Add(ref gradDy, i) = Elements.FromDouble<T>(pv * w + Times(n, wv) + bv);
                 }
             }
         }
     }
+
+    /// <summary>n times a factor that may stand for nothing: with given statistics an n that is not finite has no part in a derivative but where it is asked for.</summary>
+    private static double Times(double n, double factor) => factor == 0 ? 0 : n * factor;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static double At<T>(ref readonly T values, nint index, double absent) where T : unmanaged
