@@ -88,7 +88,7 @@ public static partial class Functional
     /// <param name="residual">What is added to it; of the input's shape, any strides.</param>
     /// <param name="normalizedShape">The lengths of the last dimensions, which share statistics; at least one.</param>
     /// <param name="weight">Factors of shape normalizedShape, or <c>default</c> for none.</param>
-    /// <param name="eps">Added to the mean square under the root; null, as in PyTorch, for the machine epsilon of the element type.</param>
+    /// <param name="eps">Added to the mean square under the root; null, as in PyTorch, for the machine epsilon of the type computed in: 2^-23, or 2^-52 for <see cref="double"/>.</param>
     /// <param name="sum">Takes input + residual; of the input's shape, row-major contiguous; may be the input or the residual itself.</param>
     /// <param name="destination">Takes the normalized sum; of the input's shape, row-major contiguous; may be the input or the residual itself, but not <paramref name="sum"/>.</param>
     /// <param name="statistics">Takes 1/sqrt(E[sum²] + eps) of each group, for <see cref="AddRMSNormBackward{T}"/>: exactly as many as there are groups, or empty if they are not wanted.</param>

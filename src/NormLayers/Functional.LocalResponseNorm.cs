@@ -41,7 +41,7 @@ public static partial class Functional
             ApplyWindow(in Layout.Contiguous(input, destination), size, alpha, beta, k, destination, maxThreads, window);
     }
 
-    /// <summary>The same for 64-bit integers, which PyTorch also accepts: each is rounded to <see cref="float"/> first.</summary>
+    /// <summary>The same for 64-bit integers, which PyTorch also accepts (and divides as integers): each is rounded to <see cref="float"/> first.</summary>
     /// <param name="input">The input, of shape (N, C, *) and at least three dimensions.</param>
     /// <param name="size">The number of channels in a window, at least 1; may exceed C.</param>
     /// <param name="alpha">The factor of the mean square; 1e-4 in PyTorch.</param>

@@ -21,7 +21,7 @@ public static class MixedPrecision
     /// <typeparam name="T"><see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="layer">The layer.</param>
     /// <param name="input">The input, any strides.</param>
-    /// <returns>A new row-major tensor of the input's shape and type.</returns>
+    /// <returns>A new tensor of the input's shape and type: row-major, or channels-last where the input is and the layer walks it so.</returns>
     /// <exception cref="ArgumentException">The layer does not accept the input's shape.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is another type.</exception>
     public static Tensor<T> Forward<T>(this NormLayer<float> layer, Tensor<T> input) where T : unmanaged
@@ -37,9 +37,9 @@ public static class MixedPrecision
     /// <typeparam name="T"><see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="layer">The layer.</param>
     /// <param name="input">The input, any strides.</param>
-    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous. May be the input itself.</param>
+    /// <param name="destination">Takes the result; of the input's shape, row-major contiguous, or channels-last where the layer walks it so. May be the input itself.</param>
     /// <exception cref="ArgumentException">The layer does not accept the input's shape; or the destination has another shape, is not
-    /// contiguous, or overlaps the input or a parameter in part.</exception>
+    /// contiguous, or overlaps the input in part, or a parameter or a running statistic.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is another type.</exception>
     public static void Forward<T>(this NormLayer<float> layer, in ReadOnlyTensorSpan<T> input, in TensorSpan<T> destination) where T : unmanaged
         => Check<T>(layer).ForwardOf(input, destination);
@@ -50,7 +50,7 @@ public static class MixedPrecision
     /// <param name="input">The input, any strides. The pass keeps it: do not change it before the backward.</param>
     /// <param name="pass">What the backward needs.</param>
     /// <param name="keep">Whether the pass keeps the input or the output.</param>
-    /// <returns>A new row-major tensor of the input's shape and type.</returns>
+    /// <returns>A new tensor of the input's shape and type: row-major, or channels-last where the input is and the layer walks it so.</returns>
     /// <exception cref="ArgumentException">The layer does not accept the input's shape.</exception>
     /// <exception cref="InvalidOperationException">The output was to be kept, but the normalized value cannot be recovered from it.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is another type.</exception>
@@ -62,7 +62,7 @@ public static class MixedPrecision
     /// <param name="layer">The layer.</param>
     /// <param name="gradOutput">The gradient of the output, any strides.</param>
     /// <param name="pass">The forward pass.</param>
-    /// <returns>The gradient of the input, a new row-major tensor.</returns>
+    /// <returns>The gradient of the input, a new tensor in the order of the result.</returns>
     /// <exception cref="ArgumentException">The gradient is not of the output's shape, or the pass is another layer's.</exception>
     /// <exception cref="InvalidOperationException">The pass kept the output, and a weight has since become zero or small beside its bias.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is another type.</exception>
@@ -80,7 +80,7 @@ public static class MixedPrecision
     /// <param name="layer">The layer.</param>
     /// <param name="gradOutput">The gradient of the output, any strides.</param>
     /// <param name="pass">The forward pass.</param>
-    /// <param name="gradInput">Overwritten with the gradient of the input; row-major contiguous; may be <paramref name="gradOutput"/> itself; <c>default</c> if it is not wanted.</param>
+    /// <param name="gradInput">Overwritten with the gradient of the input; row-major contiguous, or channels-last where the layer walks it so; may be <paramref name="gradOutput"/> itself; <c>default</c> if it is not wanted.</param>
     /// <exception cref="ArgumentException">A shape does not fit, the pass is another layer's, or the result is not contiguous or overlaps an operand in part.</exception>
     /// <exception cref="InvalidOperationException">The pass kept the output, and a weight has since become zero or small beside its bias.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is another type.</exception>

@@ -153,6 +153,7 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     /// <param name="biasTangent">The bias's tangent, or null for zero.</param>
     /// <returns>The output's tangent, a new row-major tensor.</returns>
     /// <exception cref="ArgumentException">A shape does not fit, the layer has no such parameter, or the pass is another layer's.</exception>
+    /// <exception cref="InvalidOperationException">The pass kept the output, and a weight has since become zero or small beside its bias.</exception>
     public abstract Tensor<T> Jvp(ForwardPass<T> pass, Tensor<T>? inputTangent, Tensor<T>? weightTangent = null, Tensor<T>? biasTangent = null);
 
     /// <summary>The gradients of <see cref="Backward(Tensor{T}, ForwardPass{T})"/> for given cotangents of its results; the weight's is <b>added</b> to its <see cref="Parameter{T}.Grad"/>.</summary>
@@ -163,6 +164,7 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
     /// <param name="gradGradBias">The cotangent of the gradient of the bias, or null for zero.</param>
     /// <returns>The gradients with respect to the gradient of the output and the input, new row-major tensors.</returns>
     /// <exception cref="ArgumentException">A shape does not fit, the layer has no such parameter, or the pass is another layer's.</exception>
+    /// <exception cref="InvalidOperationException">The pass kept the output, and a weight has since become zero or small beside its bias.</exception>
     public abstract SecondOrderGradients<T> DoubleBackward(Tensor<T> gradOutput, ForwardPass<T> pass, Tensor<T>? gradGradInput, Tensor<T>? gradGradWeight = null, Tensor<T>? gradGradBias = null);
 
     /// <summary>Sets every parameter's gradient to zero.</summary>
@@ -174,6 +176,7 @@ public abstract class NormLayer<T> : NormLayer where T : unmanaged
 
     /// <summary>The parameters and then the buffers (running statistics) under PyTorch's names. The tensors are the layer's own, not copies.</summary>
     /// <returns>A new state dict.</returns>
+    /// <exception cref="InvalidOperationException">The layer is lazy and has no parameters yet.</exception>
     public StateDict StateDict()
     {
         var state = new StateDict();

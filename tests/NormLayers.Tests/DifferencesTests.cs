@@ -47,6 +47,24 @@ public sealed partial class DifferencesTests
         Assert.Equal([42, 60, 78, 96], Tensors.ToArray(biasGradient));
     }
 
+    [Fact]
+    public void LocalResponseNorm_OfIntegers_IsThatOfTheirFloats()
+    {
+        Tensor<float> y = Tensor.CreateFromShape<float>([1, 3, 1]), x = Tensor.Create([1f, 2, 3], [1, 3, 1]);
+        Functional.LocalResponseNorm(Tensor.Create([1L, 2, 3], [1, 3, 1]).AsReadOnlyTensorSpan(), 2, 1, 1, 1, y.AsTensorSpan());
+        Assert.Equal(Tensors.ToArray(Functional.LocalResponseNorm(x, 2, 1, 1, 1)), Tensors.ToArray(y));
+        // PyTorch divides the sum 1 by 2 as an integer, and gives 1.
+        Assert.Equal(1 / 1.5f, y[0, 0, 0]);
+    }
+
+    [Fact]
+    public void EmptyInput_ThatDoesNotFit_IsRefused()
+    {
+        Assert.Throws<ArgumentException>("input", () => new BatchNorm1d<float>(3).Forward(Tensor.Create(Array.Empty<float>(), [0, 2])));
+        Assert.Throws<ArgumentException>("input", () => new InstanceNorm1d<float>(3, affine: true).Forward(Tensor.Create(Array.Empty<float>(), [0, 2, 4])));
+        Assert.Throws<ArgumentOutOfRangeException>("size", () => new LocalResponseNorm<float>(0).Forward(Tensor.Create(Array.Empty<float>(), [0, 2, 4])));
+    }
+
     [Theory]
     [InlineData("LayerNorm((6,), eps=1e-05, elementwise_affine=True, axis=1)")]
     [InlineData("RMSNorm((6, 5), eps=None, elementwise_affine=True, axis=-3)")]
