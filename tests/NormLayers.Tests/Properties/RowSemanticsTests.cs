@@ -80,6 +80,20 @@ public abstract class RowSemanticsTests<T> where T : unmanaged, IBinaryFloatingP
     }
 
     [Fact]
+    public void Outlier_AmongZeros_CostsNoAccuracy()
+    {
+        // The first element is one of the eight about whose mean floats are summed.
+        foreach (int length in (ReadOnlySpan<int>)[64, 1000, 2500, 4000, 4095, 6000, 20_000])
+        {
+            NormCase norm = new("LayerNorm", 1, 2, length) { Eps = 0 };
+            var x = new T[norm.Count];
+            (x[0], x[length]) = (T.CreateTruncating(1.005), T.CreateTruncating(-1.415));
+            var operands = new Operands<T>(x, null, null);
+            norm.AssertNear(operands, norm.Apply(operands), "with one element that is not zero");
+        }
+    }
+
+    [Fact]
     public void Values_OfAnyScale_AreWithinBound()
     {
         int most = typeof(T) == typeof(float) ? 36 : 150;

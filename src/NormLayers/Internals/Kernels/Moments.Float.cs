@@ -8,7 +8,7 @@ namespace NormLayers.Internals.Kernels;
 /// <para>
 /// A block's elements are taken relative to a center c, the mean of eight of them: d = x - c. With S the sum of d and Q that of d²,
 /// the block's mean is c + S/n and its squared deviations are Q - S²/n, both in double. Where S²/n is more than four times that
-/// difference, c was far off the mean (an outlier among the eight), and the block is summed again about its mean.
+/// difference, c was far off the mean (an outlier among the eight), and the block is summed again, in double.
 /// </para>
 /// <para>
 /// Order: the last n mod 16 elements of a block begin the sums; then element i goes to lane i mod 64 of four vectors (of 16-bit
@@ -18,7 +18,8 @@ namespace NormLayers.Internals.Kernels;
 /// <para>
 /// Error: a lane adds at most 64 terms of the size of the deviation, not of the mean, and the roundings of the 64 lanes average
 /// out: the mean is good to a few hundredths of 2^-24 of the deviation whatever the offset (where floats are so coarse
-/// that d has few digits, its sums are exact), the deviation to a few tenths of 2^-24. Equal elements have d = 0, and so their mean exactly.
+/// that d has few digits, its sums are exact), the deviation to a few tenths of 2^-24. Equal elements have d = 0, and so their mean exactly. Beside
+/// an element thousands of deviations off its lane has few digits left for the others: the deviation may then be wrong by seven times 2^-24.
 /// </para>
 /// </remarks>
 internal readonly unsafe partial struct Moments
@@ -137,9 +138,9 @@ internal readonly unsafe partial struct Moments
         double shift = sum / n;
         if (sum * shift > 4 * (squares - sum * shift))
         {
-            center = Elements.ToSingle(Elements.ToDouble(center) + shift);
-            squares = SumsAbout<T, TCenter>(x, n, center, out sum);
-            shift = sum / n;
+            // In double: in float, beside the outlier's square, a lane's others would all be rounded the same way.
+            (DoubleDouble mean, squares) = OfBlock(in *x, n);
+            return mean.High;
         }
         squares -= sum * shift;
         return Elements.ToDouble(center) + shift;
