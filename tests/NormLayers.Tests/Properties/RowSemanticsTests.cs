@@ -94,6 +94,26 @@ public abstract class RowSemanticsTests<T> where T : unmanaged, IBinaryFloatingP
     }
 
     [Fact]
+    public void Outliers_FarOffTheOthers_CostNoAccuracy()
+    {
+        // Of transformers' activations a few of thousands are so large: the others' squares must not be lost beside theirs.
+        foreach (NormCase norm in new NormCase[] { new("LayerNorm", 1, 3, 512), new("LayerNorm", 1, 3, 4095), new("RMSNorm", 1, 3, 4096), new("LayerNorm", 1, 2, 5000), new("RMSNorm", 1, 2, 9000), new("GroupNorm", 1, 2, 4, 700) })
+        {
+            int groups = (int)norm.Shape[0] * (norm.Name == "GroupNorm" ? norm.Number : 1), length = (int)norm.Count / groups;
+            for (int exponent = 4; exponent <= 16; exponent++)
+            {
+                foreach (int outliers in (ReadOnlySpan<int>)[1, 3])
+                {
+                    Operands<T> operands = norm.Make<T>(new Generator((ulong)exponent), 1, 0);
+                    for (int i = 0; i < outliers * groups; i++)
+                        operands.X[i / outliers * length + (i % outliers * 131 + 77)] = T.CreateTruncating(Math.ScaleB(1 + 0.01 * i, exponent));
+                    norm.AssertNear(operands, norm.Apply(operands), $"with {outliers} of 2^{exponent}");
+                }
+            }
+        }
+    }
+
+    [Fact]
     public void Values_OfAnyScale_AreWithinBound()
     {
         int most = typeof(T) == typeof(float) ? 36 : 150;

@@ -8,7 +8,8 @@ namespace NormLayers.Internals.Kernels;
 /// <para>
 /// A block's elements are taken relative to a center c, the mean of eight of them: d = x - c. With S the sum of d and Q that of d²,
 /// the block's mean is c + S/n and its squared deviations are Q - S²/n, both in double. Where S²/n is more than four times that
-/// difference, c was far off the mean (an outlier among the eight), and the block is summed again, in double.
+/// difference, c was far off the mean (an outlier among the eight), and the block is summed again, in double; so it is where a lane shows
+/// that the others' squares would be lost beside an element's.
 /// </para>
 /// <para>
 /// Order: the last n mod 16 elements of a block begin the sums; then element i goes to lane i mod 64 of four vectors (of 16-bit
@@ -18,8 +19,7 @@ namespace NormLayers.Internals.Kernels;
 /// <para>
 /// Error: a lane adds at most 64 terms of the size of the deviation, not of the mean, and the roundings of the 64 lanes average
 /// out: the mean is good to a few hundredths of 2^-24 of the deviation whatever the offset (where floats are so coarse
-/// that d has few digits, its sums are exact), the deviation to a few tenths of 2^-24. Equal elements have d = 0, and so their mean exactly. Beside
-/// an element thousands of deviations off its lane has few digits left for the others: the deviation may then be wrong by seven times 2^-24.
+/// that d has few digits, its sums are exact), the deviation to a few tenths of 2^-24. Equal elements have d = 0, and so their mean exactly.
 /// </para>
 /// </remarks>
 internal readonly unsafe partial struct Moments
@@ -42,6 +42,9 @@ internal readonly unsafe partial struct Moments
     {
         public static bool IsMean => false;
     }
+
+    /// <summary>From so many elements on a lane has eight and more, whose roundings beside an outlier's square could all go one way.</summary>
+    private const nint LeastLosingLength = 512;
 
     internal const double LeastFloatVariance = 1e-28, LargestFloatVariance = 1e30;
 
@@ -134,11 +137,15 @@ internal readonly unsafe partial struct Moments
         where TCenter : struct, ICenter
     {
         if (!TCenter.IsMean)
+        {
+            if (squares < 0)
+                squares = SquaresOfBlock(in *x, n);
             return 0;
+        }
         double shift = sum / n;
+        // So it is for squares below zero.
         if (sum * shift > 4 * (squares - sum * shift))
         {
-            // In double: in float, beside the outlier's square, a lane's others would all be rounded the same way.
             (DoubleDouble mean, squares) = OfBlock(in *x, n);
             return mean.High;
         }
@@ -196,7 +203,20 @@ internal readonly unsafe partial struct Moments
             q0 += d0 * d0;
         }
         sum = Fold((s0 + s1) + (s2 + s3));
-        return Fold((q0 + q1) + (q2 + q3));
+        return FoldSquares<T>((q0 + q1) + (q2 + q3), n);
+    }
+
+    /// <summary>The sum of the lanes of squares, or minus it where an element was so large that its lane has lost the squares of others: less than 2^-19 of its own, which a lane without it tells.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static double FoldSquares<T>(Vector512<float> lanes, nint n) where T : unmanaged
+    {
+        double sum = Fold(lanes);
+        // Few terms lose little, and 16 bits show none of it.
+        if (sizeof(T) == 2 || n < LeastLosingLength)
+            return sum;
+        // Lanes of zeros have nothing to lose.
+        Vector512<float> few = Vector512.Create((float)(sum * (n * (1.0 / Vector512<float>.Count / (1 << 19)))));
+        return (Vector512.LessThan(lanes, few) & Vector512.GreaterThan(lanes, Vector512<float>.Zero)).ExtractMostSignificantBits() == 0 ? sum : -sum;
     }
 
     /// <summary>The last n mod 16 of at least 16 elements less the center, and zeros.</summary>

@@ -304,7 +304,7 @@ internal static unsafe partial class RowNorm
             q0 += d0 * d0;
         }
         sum = Moments.Fold((s0 + s1) + (s2 + s3));
-        return Moments.Fold((q0 + q1) + (q2 + q3));
+        return Moments.FoldSquares<T>((q0 + q1) + (q2 + q3), n);
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         static Vector512<float> Of(T* x, nint i, float* weight, float* bias, Vector512<float> his, Vector512<float> los, Vector512<float> rstds)
