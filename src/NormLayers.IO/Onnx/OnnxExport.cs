@@ -32,6 +32,8 @@ internal static unsafe class OnnxExport
             BatchNorm<T> { TrackRunningStats: false } => throw new NotSupportedException($"{layer} cannot be exported: it has no running statistics."),
             // With running statistics, instance normalization is the same function.
             RunningNormLayer<T> { TrackRunningStats: true } norm => (Node("BatchNormalization", ("epsilon", norm.Eps)), 15, 8, [norm.NumFeatures]),
+            // BFloat16 came late to this one operator.
+            RunningNormLayer<T> norm when typeof(T) == typeof(BFloat16) => (Node("InstanceNormalization", ("epsilon", norm.Eps)), 22, 10, [norm.NumFeatures]),
             RunningNormLayer<T> norm => (Node("InstanceNormalization", ("epsilon", norm.Eps)), 7, 3, [norm.NumFeatures]),
             LocalResponseNorm<T> { Window: LrnWindow.PyTorch, Size: var size } when size % 2 == 0 => throw new NotSupportedException(
                 $"{layer} cannot be exported: ONNX's LRN with an even size leans to higher channels, PyTorch's to lower ones (window='onnx' is ONNX's)."),
@@ -83,9 +85,12 @@ internal static unsafe class OnnxExport
         return node;
     }
 
-    private static int DataType<T>() => typeof(T) == typeof(float) ? 1 : 11;
+    private static int DataType<T>()
+        where T : unmanaged
+        => ElementTypes.Of<T>() switch { ElementType.Float32 => 1, ElementType.Float16 => 10, ElementType.BFloat16 => 16, _ => 11 };
 
     private static ValueInfoProto Value<T>(string name)
+        where T : unmanaged
         => new() { Name = name, Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = DataType<T>() } } };
 
     private static TensorProto Constant<T>(string name, Tensor<T> value)
@@ -104,8 +109,10 @@ internal static unsafe class OnnxExport
     private static Tensor<T> Filled<T>(nint[] shape, float value)
         where T : unmanaged
     {
+        Span<T> converted = stackalloc T[1];
+        ElementConversion.Convert<float, T>([value], converted);
         Tensor<T> result = Tensor.CreateFromShapeUninitialized<T>(shape);
-        result.Fill(typeof(T) == typeof(float) ? (T)(object)value : (T)(object)(double)value);
+        result.Fill(converted[0]);
         return result;
     }
 }

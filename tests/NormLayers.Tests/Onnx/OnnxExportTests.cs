@@ -1,0 +1,50 @@
+using System.Numerics.Tensors;
+using NormLayers.IO;
+using NormLayers.IO.Onnx;
+using NormLayers.Tests.IO;
+using Xunit;
+
+namespace NormLayers.Tests.Onnx;
+
+/// <summary>Models that a layer is saved as: what another reader of the format needs to be in them.</summary>
+public sealed class OnnxExportTests : IDisposable
+{
+    private readonly TempFolder folder = new();
+
+    public void Dispose() => folder.Dispose();
+
+    public static TheoryData<string> Layers =>
+    [
+        "LayerNorm((3,))", "LayerNorm((3,), elementwise_affine=False)", "LayerNorm((3,), bias=False)", "RMSNorm((3,), eps=1e-6)", "GroupNorm(1, 3)", "GroupNorm(3, 3, affine=False)",
+        "InstanceNorm1d(3, affine=True)", "InstanceNorm2d(3)", "InstanceNorm2d(3, track_running_stats=True)", "BatchNorm1d(3)", "BatchNorm2d(3, affine=False)", "LocalResponseNorm(3)",
+    ];
+
+    [Theory]
+    [MemberData(nameof(Layers))]
+    public void Save_AnyElementType_WritesParametersOfThatType(string text)
+    {
+        Check<float>(text, 1, 4);
+        Check<double>(text, 11, 8);
+        Check<Half>(text, 10, 2);
+        Check<BFloat16>(text, 16, 2);
+    }
+
+    private ModelProto Check<T>(string text, int type, int size)
+        where T : unmanaged
+    {
+        NormLayer<T> layer = NormLayer.Parse<T>(text);
+        ModelProto model = Saved(layer);
+        Assert.All(model.Graph.Input.Concat(model.Graph.Output), value => Assert.Equal(type, value.Type.TensorType.ElemType));
+        Assert.All(model.Graph.Initializer, tensor => Assert.Equal((type, 3 * size), (tensor.DataType, tensor.RawData.Length)));
+        foreach (ModelParameter parameter in OnnxModel.Load(folder["layer.onnx"]).Find("output").Parameters)
+            Assert.Equal(parameter.Role is "weight" or "running_var" ? [1f, 1f, 1f] : [0f, 0f, 0f], Tensors.ToArray(parameter.ReadAs<float>()));
+        return model;
+    }
+
+    private ModelProto Saved<T>(NormLayer<T> layer)
+        where T : unmanaged
+    {
+        layer.Save(folder["layer.onnx"], overwrite: true);
+        return ModelProto.Parser.ParseFrom(File.ReadAllBytes(folder["layer.onnx"]));
+    }
+}
