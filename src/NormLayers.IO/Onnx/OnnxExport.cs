@@ -22,7 +22,8 @@ internal static unsafe class OnnxExport
     private static ModelProto Model<T>(NormLayer<T> layer, string prefix)
         where T : unmanaged
     {
-        // An IR version as old as the operator set, so that an old engine that has the operator takes the file.
+        // An IR version as old as the operator set, so that an old engine that has the operator takes the file; but 4 at
+        // least: before, each initializer had to be an input of the graph too.
         (NodeProto node, long opset, long ir, nint[] shape) = layer switch
         {
             LayerNorm<T> norm => (Node("LayerNormalization", ("axis", -norm.NormalizedShape.Length), ("epsilon", norm.Eps)), 17L, 8L, norm.NormalizedShape.ToArray()),
@@ -34,7 +35,7 @@ internal static unsafe class OnnxExport
             RunningNormLayer<T> { TrackRunningStats: true } norm => (Node("BatchNormalization", ("epsilon", norm.Eps)), 15, 8, [norm.NumFeatures]),
             // BFloat16 came late to this one operator.
             RunningNormLayer<T> norm when typeof(T) == typeof(BFloat16) => (Node("InstanceNormalization", ("epsilon", norm.Eps)), 22, 10, [norm.NumFeatures]),
-            RunningNormLayer<T> norm => (Node("InstanceNormalization", ("epsilon", norm.Eps)), 7, 3, [norm.NumFeatures]),
+            RunningNormLayer<T> norm => (Node("InstanceNormalization", ("epsilon", norm.Eps)), 9, 4, [norm.NumFeatures]),
             LocalResponseNorm<T> { Window: LrnWindow.PyTorch, Size: var size } when size % 2 == 0 => throw new NotSupportedException(
                 $"{layer} cannot be exported: ONNX's LRN with an even size leans to higher channels, PyTorch's to lower ones (window='onnx' is ONNX's)."),
             LocalResponseNorm<T> norm => (Node("LRN", ("size", (int)norm.Size), ("alpha", norm.Alpha), ("beta", norm.Beta), ("bias", norm.K)), 13, 7, []),

@@ -29,6 +29,10 @@ public sealed class OnnxExportTests : IDisposable
         Check<BFloat16>(text, 16, 2);
     }
 
+    [Theory]
+    [MemberData(nameof(Layers))]
+    public void Save_AnyLayer_InitializersThatAreNoInputsHaveAnIrVersionThatAllowsIt(string text) => Assert.InRange(Saved(NormLayer.Parse(text)).IrVersion, 4, 11);
+
     private ModelProto Check<T>(string text, int type, int size)
         where T : unmanaged
     {
