@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Numerics.Tensors;
 using Google.Protobuf;
 
@@ -79,6 +80,9 @@ internal static unsafe class OnnxExport
         var node = new NodeProto { OpType = operation };
         foreach ((string name, object value) in attributes)
         {
+            // ONNX's attributes are float32; a value that it rounds is one thing, one that it loses another.
+            if (value is double real && real != 0 && (float)real is 0 or float.PositiveInfinity or float.NegativeInfinity)
+                throw new NotSupportedException($"A {operation} with {name} {real.ToString(CultureInfo.InvariantCulture)} cannot be exported: ONNX has it as a float32, in which this is {(float)real}.");
             node.Attribute.Add(value is int number
                 ? new AttributeProto { Name = name, Type = AttributeProto.Types.AttributeType.Int, I = number }
                 : new AttributeProto { Name = name, Type = AttributeProto.Types.AttributeType.Float, F = (float)(double)value });

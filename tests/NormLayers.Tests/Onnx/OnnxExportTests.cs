@@ -33,6 +33,17 @@ public sealed class OnnxExportTests : IDisposable
     [MemberData(nameof(Layers))]
     public void Save_AnyLayer_InitializersThatAreNoInputsHaveAnIrVersionThatAllowsIt(string text) => Assert.InRange(Saved(NormLayer.Parse(text)).IrVersion, 4, 11);
 
+    [Theory]
+    [InlineData("LayerNorm(3, eps=1e-60)", "epsilon 1E-60")]
+    [InlineData("GroupNorm(1, 3, eps=1e60)", "epsilon 1E+60")]
+    [InlineData("LocalResponseNorm(3, alpha=1e-60)", "alpha 1E-60")]
+    public void Save_AttributeThatAFloat32DoesNotHold_IsRefusedAndNothingWritten(string text, string what)
+    {
+        NormLayer<double> layer = NormLayer.Parse<double>(text);
+        Assert.Contains(what, Assert.Throws<NotSupportedException>(() => layer.Save(folder["layer.onnx"])).Message, StringComparison.Ordinal);
+        Assert.Empty(Directory.GetFiles(folder.Path));
+    }
+
     private ModelProto Check<T>(string text, int type, int size)
         where T : unmanaged
     {
