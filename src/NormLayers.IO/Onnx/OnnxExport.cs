@@ -10,6 +10,9 @@ internal static unsafe class OnnxExport
     private const string Input = "input";
     private const string Output = "output";
 
+    // Protobuf's limit of 2^31 - 1, less room for what is not parameters.
+    private const long MostBytes = int.MaxValue - (1 << 16);
+
     public static void Save<T>(NormLayer<T> layer, string path, string prefix, bool overwrite)
         where T : unmanaged
     {
@@ -42,6 +45,9 @@ internal static unsafe class OnnxExport
             LocalResponseNorm<T> norm => (Node("LRN", ("size", (int)norm.Size), ("alpha", norm.Alpha), ("beta", norm.Beta), ("bias", norm.K)), 13, 7, []),
             _ => throw new NotSupportedException($"{layer} cannot be exported; ONNX operators are written for LayerNorm, RMSNorm, GroupNorm, BatchNorm, InstanceNorm and LocalResponseNorm."),
         };
+        int parameters = layer is RMSNorm<T> ? 1 : layer is RunningNormLayer<T> { TrackRunningStats: true } ? 4 : 2;
+        if (!Shapes.TryCount(shape, parameters * sizeof(T), out long count) || count * parameters * sizeof(T) > MostBytes)
+            throw new NotSupportedException($"{layer} cannot be exported: its {parameters} parameters have more than the {MostBytes} bytes that an ONNX file holds.");
         var graph = new GraphProto { Name = layer.Name, Node = { node }, Input = { Value<T>(Input) }, Output = { Value<T>(Output) } };
         node.Name = prefix.TrimEnd('.');
         node.Input.Add(Input);

@@ -44,6 +44,13 @@ public sealed class OnnxExportTests : IDisposable
         Assert.Empty(Directory.GetFiles(folder.Path));
     }
 
+    [Fact]
+    public void Save_ParametersOfMoreThanTwoGigabytes_IsRefused()
+        => Assert.Contains(
+            "that an ONNX file holds",
+            Assert.Throws<NotSupportedException>(() => NormLayer.Parse<double>("LayerNorm((134217728,), elementwise_affine=False)").Save(folder["layer.onnx"])).Message,
+            StringComparison.Ordinal);
+
     private ModelProto Check<T>(string text, int type, int size)
         where T : unmanaged
     {
