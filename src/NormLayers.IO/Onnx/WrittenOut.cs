@@ -199,15 +199,22 @@ internal sealed class WrittenOut
             (false, false, null) => "RMSNormalization",
             _ => null,
         };
-        if (operation is null || (operation == "MeanVarianceNormalization" && overAxes is null && axis is null))
+        if (operation is null)
             return null;
+        if (operation == "MeanVarianceNormalization" && overAxes is null)
+        {
+            // It lists its axes, and Flatten counts from the first one: the rank turns that into a count from the end.
+            if ((axis >= 0 ? axis - graph.Shape(input)?.Length : axis) is not (< 0 and >= -Shapes.MaxRank and var first))
+                return null;
+            overAxes = [.. Enumerable.Range((int)first, (int)-first).Select(i => (long)i)];
+        }
         return new NormalizationNode(graph, output, operation, IsWrittenOut: true)
         {
             Inputs = [input, scale is null ? null : Base(scale), bias is null ? null : Base(bias)],
             Outputs = [output],
             Epsilon = eps,
             Axis = axis ?? -1,
-            Axes = operation == "MeanVarianceNormalization" && overAxes is null ? [.. Enumerable.Range((int)axis!.Value, -(int)axis.Value).Select(i => (long)i)] : overAxes,
+            Axes = overAxes,
             Groups = groups ?? 0,
         };
     }

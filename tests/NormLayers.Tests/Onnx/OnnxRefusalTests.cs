@@ -103,6 +103,30 @@ public sealed class OnnxRefusalTests : IDisposable
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 100_000);
     }
 
+    [Theory]
+    [InlineData(1, 1)]
+    [InlineData(-2, 1)]
+    [InlineData(0, 1)]
+    [InlineData(3, 0)]
+    [InlineData(-2147483647, 0)]
+    [InlineData(long.MinValue, 0)]
+    public void Load_WrittenOutMeanVarianceOfFlattenedRows_IsFoundWhereItsAxesAreKnown(long axis, int count)
+    {
+        ModelProto model = Model(
+            Value("x", 2, 3, 4),
+            [
+                Node("Flatten", "x", "rows", Integer("axis", axis)), Node("ReduceMean", "rows", "mean", Integers("axes", 1)), Node("Sub", "rows mean", "d"), Node("Mul", "d d", "square"),
+                Node("ReduceMean", "square", "variance", Integers("axes", 1)), Node("Sqrt", "variance", "root"), Node("Add", "root eps", "deviation"), Node("Div", "d deviation", "q"), Node("Reshape", "q shape", "y"),
+            ],
+            [Raw("eps", [], 1e-9f), Int64s("shape", 2, 3, 4)],
+            opset: 13);
+        IReadOnlyList<OnnxNormalization> found = OnnxModel.Load(folder.Write("model.onnx", model.ToByteArray())).NormalizationNodes;
+        Assert.Equal(count, found.Count);
+        Tensor<float> x = Tensor.Create<float>([.. Enumerable.Range(0, 24).Select(i => (float)(i * i))], [2, 3, 4]);
+        foreach (OnnxNormalization node in found)
+            Assert.Equal(Tensors.ToArray(NormLayer.Parse(axis == 0 ? "LayerNorm((2, 3, 4), eps=0, elementwise_affine=False)" : "LayerNorm((3, 4), eps=0, elementwise_affine=False)").Forward(x)), Tensors.ToArray(node.Run(x)), (a, b) => Math.Abs(a - b) < 1e-5);
+    }
+
     [Fact]
     public void Load_CutAtEveryByte_IsRefusedOrWhole()
     {
