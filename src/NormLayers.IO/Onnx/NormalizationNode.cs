@@ -1,3 +1,5 @@
+using static NormLayers.IO.Onnx.AttributeProto.Types;
+
 namespace NormLayers.IO.Onnx;
 
 /// <summary>A normalization of a graph: its operator, the names of its values in the operator's order, and its attributes with their defaults.</summary>
@@ -101,6 +103,14 @@ internal sealed record NormalizationNode(OnnxGraph Graph, string Name, string Op
         _ => node.Integer("is_test", 0) == 0,
     };
 
+    private static AttributeType? TypeOf(string attribute) => attribute switch
+    {
+        "epsilon" or "momentum" or "alpha" or "beta" or "bias" => AttributeType.Float,
+        "axis" or "num_groups" or "size" or "p" or "training_mode" or "is_test" or "spatial" => AttributeType.Int,
+        "axes" => AttributeType.Ints,
+        _ => null,
+    };
+
     private void Check(NodeProto node)
     {
         int needed = Operator switch
@@ -111,6 +121,12 @@ internal sealed record NormalizationNode(OnnxGraph Graph, string Name, string Op
             _ => 1,
         };
         string where = $"{Graph.Path}: node {Refusal.Quote(Name)}";
+        foreach (AttributeProto attribute in node.Attribute)
+        {
+            // A value of another type would be read as 0. The oldest files leave the type out.
+            if (TypeOf(attribute.Name) is { } type && attribute.Type != type && attribute.Type != AttributeType.Undefined)
+                throw Refusal.Of(where, $"has an attribute {attribute.Name} of type {attribute.Type}; accepted is {type}.");
+        }
         if (Inputs.Take(needed).Contains(null) || (Added.Length > 0 && Added[0] is null))
             throw Refusal.Of(where, $"is a {Operator} with {node.Input.Count} inputs; accepted are at least {needed + (Added.Length > 0 ? 1 : 0)}.");
         if (Outputs.Length == 0 || Outputs[0] is null)

@@ -34,6 +34,8 @@ public sealed class OnnxRefusalTests : IDisposable
         { "no groups", "has num_groups 0" },
         { "no size", "has size 0" },
         { "p of 3", "has p 3; accepted are 1 and 2" },
+        { "whole epsilon", "has an attribute epsilon of type Int; accepted is Float" },
+        { "fractional axis", "has an attribute axis of type Float; accepted is Int" },
     };
 
     [Theory]
@@ -190,6 +192,8 @@ public sealed class OnnxRefusalTests : IDisposable
             case "no groups": graph.Node[0] = Node("GroupNormalization", "x w b", "y"); break;
             case "no size": graph.Node[0] = Node("LRN", "x", "y"); break;
             case "p of 3": graph.Node[0] = Node("LpNormalization", "x", "y", Integer("p", 3)); break;
+            case "whole epsilon": graph.Node[0].Attribute[0] = Integer("epsilon", 1); break;
+            case "fractional axis": graph.Node[0].Attribute.Add(Number("axis", -1)); break;
             default: throw new ArgumentException(what);
         }
         return model.ToByteArray();
