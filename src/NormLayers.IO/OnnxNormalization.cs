@@ -123,7 +123,7 @@ public sealed partial class OnnxNormalization : ModelLayer
                 ? ($"InstanceNorm{spatial}d({channels}, eps={eps}, momentum=0.1, affine=True, track_running_stats=False)", null) : (null, NoRank(shape)),
             "BatchNormalization" when node.Training => (null, "is in training form: it normalizes with the batch's statistics and gives running ones"),
             "BatchNormalization" => (Channels(shape), Spatial(shape)) is ({ } channels, { } spatial)
-                ? ($"BatchNorm{spatial}d({channels}, eps={eps}, momentum={Python((double)(1 - (decimal)node.Momentum))}, affine=True, track_running_stats=True)", null) : (null, NoRank(shape)),
+                ? ($"BatchNorm{spatial}d({channels}, eps={eps}, momentum={Python(Math.Abs(node.Momentum) <= 1 ? (double)(1 - (decimal)node.Momentum) : 1 - node.Momentum)}, affine=True, track_running_stats=True)", null) : (null, NoRank(shape)),
             // An even window leans to higher channels, PyTorch's to lower ones; an odd one is the same.
             "LRN" => ($"LocalResponseNorm({node.Size}, alpha={Python(node.Alpha)}, beta={Python(node.Beta)}, k={Python(node.K)}{(node.Size % 2 == 0 ? ", window='onnx'" : "")})", null),
             _ => (null, "is no layer of PyTorch's"),

@@ -1,3 +1,4 @@
+using System.Globalization;
 using static NormLayers.IO.Onnx.AttributeProto.Types;
 
 namespace NormLayers.IO.Onnx;
@@ -126,15 +127,17 @@ internal sealed record NormalizationNode(OnnxGraph Graph, string Name, string Op
             // A value of another type would be read as 0. The oldest files leave the type out.
             if (TypeOf(attribute.Name) is { } type && attribute.Type != type && attribute.Type != AttributeType.Undefined)
                 throw Refusal.Of(where, $"has an attribute {attribute.Name} of type {attribute.Type}; accepted is {type}.");
+            if (TypeOf(attribute.Name) is AttributeType.Float && !float.IsFinite(attribute.F))
+                throw Refusal.Of(where, $"has {attribute.Name} {attribute.F.ToString(CultureInfo.InvariantCulture)}; accepted are finite numbers.");
         }
         if (Inputs.Take(needed).Contains(null) || (Added.Length > 0 && Added[0] is null))
             throw Refusal.Of(where, $"is a {Operator} with {node.Input.Count} inputs; accepted are at least {needed + (Added.Length > 0 ? 1 : 0)}.");
         if (Outputs.Length == 0 || Outputs[0] is null)
             throw Refusal.Of(where, $"is a {Operator} without an output; accepted is at least one.");
-        if (Operator == "GroupNormalization" && Groups < 1)
-            throw Refusal.Of(where, $"has num_groups {Groups}; accepted are one and more.");
-        if (Operator == "LRN" && Size < 1)
-            throw Refusal.Of(where, $"has size {Size}; accepted are one and more.");
+        if (Operator == "GroupNormalization" && Groups is < 1 or > int.MaxValue)
+            throw Refusal.Of(where, $"has num_groups {Groups}; accepted are 1 to {int.MaxValue}.");
+        if (Operator == "LRN" && Size is < 1 or > int.MaxValue)
+            throw Refusal.Of(where, $"has size {Size}; accepted are 1 to {int.MaxValue}.");
         if (Operator == "LpNormalization" && P is not (1 or 2))
             throw Refusal.Of(where, $"has p {P}; accepted are 1 and 2.");
         if (Operator == "BatchNormalization" && Graph.Opset < 9 && node.Integer("spatial", 1) == 0)

@@ -51,7 +51,7 @@ internal sealed class WrittenOut
         string squares = Canonical(radicand);
         if (graph.Producer(squares) is { OpType: "Add" } sum && Operands(sum, Scalar) is var (rest, value))
             (squares, eps) = (Canonical(rest), value);
-        if (!MatchSquares(squares))
+        if (!double.IsFinite(eps) || !MatchSquares(squares))
             return null;
 
         // MeanVarianceNormalization alone adds its epsilon after the root.

@@ -34,6 +34,11 @@ public sealed class OnnxRefusalTests : IDisposable
         { "no groups", "has num_groups 0" },
         { "no size", "has size 0" },
         { "p of 3", "has p 3; accepted are 1 and 2" },
+        { "huge groups", "has num_groups 1099511627776; accepted are 1 to 2147483647" },
+        { "huge size", "has size 1099511627776; accepted are 1 to 2147483647" },
+        { "epsilon that is no number", "has epsilon NaN; accepted are finite numbers" },
+        { "infinite epsilon", "has epsilon -Infinity; accepted are finite numbers" },
+        { "momentum that is no number", "has momentum NaN; accepted are finite numbers" },
         { "whole epsilon", "has an attribute epsilon of type Int; accepted is Float" },
         { "fractional axis", "has an attribute axis of type Float; accepted is Int" },
     };
@@ -130,6 +135,14 @@ public sealed class OnnxRefusalTests : IDisposable
     }
 
     [Fact]
+    public void ToLayer_MomentumFarFromZeroAndOne_IsPyTorchsToo()
+    {
+        ModelProto model = Model(Value("x", 2, 3), [Node("BatchNormalization", "x w w w w", "y", Number("momentum", 1e30f))], [Raw("w", [3], 1, 2, 3)], opset: 15);
+        OnnxNormalization node = Assert.Single(OnnxModel.Load(folder.Write("model.onnx", model.ToByteArray())).NormalizationNodes);
+        Assert.Equal(node.Text, node.ToLayer<float>().ToString());
+    }
+
+    [Fact]
     public void Load_CutAtEveryByte_IsRefusedOrWhole()
     {
         byte[] whole = LayerNorm().ToByteArray();
@@ -192,6 +205,11 @@ public sealed class OnnxRefusalTests : IDisposable
             case "no groups": graph.Node[0] = Node("GroupNormalization", "x w b", "y"); break;
             case "no size": graph.Node[0] = Node("LRN", "x", "y"); break;
             case "p of 3": graph.Node[0] = Node("LpNormalization", "x", "y", Integer("p", 3)); break;
+            case "huge groups": graph.Node[0] = Node("GroupNormalization", "x w b", "y", Integer("num_groups", 1L << 40)); break;
+            case "huge size": graph.Node[0] = Node("LRN", "x", "y", Integer("size", 1L << 40)); break;
+            case "epsilon that is no number": graph.Node[0].Attribute[0] = Number("epsilon", float.NaN); break;
+            case "infinite epsilon": graph.Node[0].Attribute[0] = Number("epsilon", float.NegativeInfinity); break;
+            case "momentum that is no number": graph.Node[0] = Node("BatchNormalization", "x w w w w", "y", Number("momentum", float.NaN)); break;
             case "whole epsilon": graph.Node[0].Attribute[0] = Integer("epsilon", 1); break;
             case "fractional axis": graph.Node[0].Attribute.Add(Number("axis", -1)); break;
             default: throw new ArgumentException(what);
