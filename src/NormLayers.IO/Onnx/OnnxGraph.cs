@@ -152,7 +152,8 @@ internal sealed class OnnxGraph
     private long?[]? Shape(string value, int depth)
     {
         if (!shapes.TryGetValue(value, out long?[]? shape))
-            shapes[value] = shape = FindShape(value, depth);
+            // Longer ones are no tensor's, and a declared one would be copied for each sum that has it.
+            shapes[value] = shape = FindShape(value, depth) is { Length: <= Shapes.MaxRank } found ? found : null;
         return shape;
     }
 

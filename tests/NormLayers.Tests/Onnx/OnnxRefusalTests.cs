@@ -143,6 +143,17 @@ public sealed class OnnxRefusalTests : IDisposable
     }
 
     [Fact]
+    public void Text_DeclaredShapeOfManyDimensions_IsNotCopiedForEachSum()
+    {
+        NodeProto[] nodes = [.. Enumerable.Range(0, 100).SelectMany(i => new[] { Node("Add", "x x", $"v{i}"), Node("InstanceNormalization", $"v{i} w w", $"y{i}") })];
+        string path = folder.Write("model.onnx", Model(Value("x", new long[20_000]), nodes, [Raw("w", [1], 1)]).ToByteArray());
+        OnnxModel model = OnnxModel.Load(path);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        Assert.All(model.NormalizationNodes, node => Assert.Null(node.Text));
+        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 5_000_000);
+    }
+
+    [Fact]
     public void Load_CutAtEveryByte_IsRefusedOrWhole()
     {
         byte[] whole = LayerNorm().ToByteArray();
