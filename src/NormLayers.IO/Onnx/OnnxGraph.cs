@@ -17,7 +17,8 @@ internal sealed class OnnxGraph
     private readonly Dictionary<string, ValueInfoProto> declared = [];
     private readonly HashSet<string> inputs = [];
 
-    // Kept, because a value may be reached along as many paths as there are sums of its sums.
+    // Kept, because a value may be reached along as many paths as there are sums of its sums, or be asked for by every node.
+    private readonly Dictionary<string, OnnxTensor> made = [];
     private readonly Dictionary<string, long?[]?> shapes = [];
     private readonly Dictionary<string, long?[]?> integers = [];
 
@@ -114,7 +115,7 @@ internal sealed class OnnxGraph
 
     private OnnxTensor? Constant(string value, int depth)
     {
-        if (constants.TryGetValue(value, out OnnxTensor? tensor))
+        if (constants.TryGetValue(value, out OnnxTensor? tensor) || made.TryGetValue(value, out tensor))
             return tensor;
         if (depth > DeepestChain || Producer(value) is not { } node)
             return outer?.Constant(value, depth);
@@ -123,7 +124,7 @@ internal sealed class OnnxGraph
             case "Identity" when node.Input.Count == 1:
                 return Constant(node.Input[0], depth + 1);
             case "Constant" when ConstantValue(node) is { } proto:
-                return OnnxTensor.Of(path, proto);
+                return made[value] = OnnxTensor.Of(path, proto);
             case "ConstantOfShape" when node.Input.Count == 1 && Integers(node.Input[0], depth + 1) is { } shape && !shape.Contains(null):
                 TensorProto fill = node.Find("value")?.T ?? new TensorProto { DataType = 1, FloatData = { 0 } };
                 return OnnxTensor.Filled(path, value, fill, [.. shape.Select(length => length!.Value)]);

@@ -310,7 +310,8 @@ internal sealed class WrittenOut
     private string AxesOf(string mean)
     {
         NodeProto node = graph.Producer(mean)!;
-        long?[]? known = node.InputOrNull(1) is { } input ? graph.Integers(input) : node.Integers("axes")?.Select(axis => (long?)axis).ToArray();
+        long?[]? known = node.InputOrNull(1) is { } input ? graph.Integers(input)
+            : node.Find("axes") is { Ints.Count: <= Shapes.MaxRank } attribute ? [.. attribute.Ints.Select(axis => (long?)axis)] : null;
         return known is null || known.Contains(null) ? $"?{node.InputOrNull(1)}" : string.Join(',', known);
     }
 

@@ -154,6 +154,22 @@ public sealed class OnnxRefusalTests : IDisposable
     }
 
     [Fact]
+    public void Load_ManyRootsOfOneMeanOrConstant_TakesNoTimeOrMemoryThatGrowsWithBoth()
+    {
+        const int Many = 20_000;
+        var values = new AttributeProto { Name = "value_floats", Floats = { new float[Many] }, Type = AttributeProto.Types.AttributeType.Floats };
+        NodeProto[] nodes =
+        [
+            new NodeProto { OpType = "Constant", Output = { "c" }, Attribute = { values } }, Node("Mul", "x x", "square"), Node("ReduceMean", "square", "mean", Integers("axes", new long[Many])),
+            .. Enumerable.Range(0, 200).SelectMany(i => new[] { Node("Sqrt", "mean", $"a{i}"), Node("Sqrt", "c", $"b{i}") }),
+        ];
+        string path = folder.Write("model.onnx", Model(Value("x", 2, 3), nodes, [], opset: 13).ToByteArray());
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        Assert.Empty(OnnxModel.Load(path).NormalizationNodes);
+        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 5_000_000);
+    }
+
+    [Fact]
     public void Load_CutAtEveryByte_IsRefusedOrWhole()
     {
         byte[] whole = LayerNorm().ToByteArray();
