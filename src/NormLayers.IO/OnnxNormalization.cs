@@ -59,7 +59,12 @@ public sealed partial class OnnxNormalization : ModelLayer
     /// <exception cref="InvalidDataException">A parameter is not in the file, cannot be read or is not of a shape that the node accepts; or the input's shape does not fit.</exception>
     public NormLayer<T> ToLayer<T>(ReadOnlySpan<nint> inputShape = default)
         where T : unmanaged
-        => ToLayer(inputShape.IsEmpty ? StaticShape : [.. inputShape.ToArray().Select(length => (long?)length)], Stored<T>);
+    {
+        if (!inputShape.IsEmpty)
+            return ToLayer([.. inputShape.ToArray().Select(length => (long?)length)], Stored<T>);
+        RequireStoredLengths(StaticShape);
+        return ToLayer(StaticShape, Stored<T>);
+    }
 
     /// <summary>Whether the node is a layer of PyTorch's, which ToLayer makes; else only Run runs it.</summary>
     public bool IsLayer => node.Added.Length == 0 && !node.Training
@@ -176,6 +181,16 @@ public sealed partial class OnnxNormalization : ModelLayer
         5 => 3,
         _ => null,
     };
+
+    /// <summary>Refuses a declared shape that one value of the file would be broadcast to without bound: the declaration costs it nothing.</summary>
+    private void RequireStoredLengths(long?[]? shape)
+    {
+        if (!HasScale || node.Graph.Constant(node.Inputs[1]!) is not { } scale || Describe(shape, out _) is null)
+            return;
+        nint[] lengths = Operator is "LayerNormalization" or "RMSNormalization" or "SimplifiedLayerNormalization" ? NormalizedShape(shape)! : [Channels(shape)!.Value];
+        if (!Shapes.TryCount(lengths, sizeof(double), out long count) || (count > OnnxTensor.MostFilled && count != scale.Count))
+            throw Refusal.Of(Where, $"has the weight {Refusal.Quote(node.Inputs[1])} of shape {Shapes.Format(scale.Shape)}, and the shape {Shapes.Format(lengths)} is declared for it; accepted are at most {OnnxTensor.MostFilled} elements that are not in the file.");
+    }
 
     /// <summary>The layer's state dict for an input of a shape: ONNX's parameters broadcast, PyTorch's do not.</summary>
     private Dictionary<string, Tensor<T>> State<T>(long?[]? shape, Func<int, Tensor<T>> parameter)

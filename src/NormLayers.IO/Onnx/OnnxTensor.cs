@@ -12,7 +12,7 @@ namespace NormLayers.IO.Onnx;
 internal sealed unsafe class OnnxTensor
 {
     // Nothing in the file bounds what one element fills; no normalization parameter is near this.
-    private const long MostFilled = 1 << 20;
+    public const long MostFilled = 1 << 20;
 
     private readonly string where;
     private readonly string folder;

@@ -169,6 +169,20 @@ public sealed class OnnxRefusalTests : IDisposable
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 5_000_000);
     }
 
+    [Theory]
+    [InlineData("LayerNormalization", 1L << 28, 17)]
+    [InlineData("LayerNormalization", 1L << 40, 17)]
+    [InlineData("LayerNormalization", long.MaxValue, 17)]
+    [InlineData("GroupNormalization", 1L << 40, 18)]
+    public void ToLayer_OneElementBroadcastToAHugeDeclaredShape_IsRefused(string operation, long length, long opset)
+    {
+        AttributeProto[] attributes = operation == "GroupNormalization" ? [Integer("num_groups", 1)] : [];
+        ModelProto model = Model(Value("x", 2, length), [Node(operation, "x w w", "y", attributes)], [Raw("w", [1], 1)], opset);
+        OnnxNormalization node = Assert.Single(OnnxModel.Load(folder.Write("model.onnx", model.ToByteArray())).NormalizationNodes);
+        Assert.Contains("accepted are at most 1048576 elements that are not in the file", Assert.Throws<InvalidDataException>(() => node.ToLayer<float>()).Message, StringComparison.Ordinal);
+        Assert.Equal([2, 8], node.ToLayer<float>([2, 8]).Forward(Tensor.CreateFromShape<float>([2, 8])).Lengths.ToArray().Select(i => (int)i));
+    }
+
     [Fact]
     public void Load_CutAtEveryByte_IsRefusedOrWhole()
     {
