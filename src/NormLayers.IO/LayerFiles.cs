@@ -32,7 +32,7 @@ public static class LayerFiles
     /// <param name="prefix">What goes before the names, <c>encoder.norm</c> for <c>encoder.norm.weight</c>; null for nothing.</param>
     /// <param name="overwrite">Whether an existing file is replaced.</param>
     /// <exception cref="ArgumentNullException"><paramref name="layer"/> is null.</exception>
-    /// <exception cref="ArgumentException"><paramref name="path"/> is null or empty, or has another ending.</exception>
+    /// <exception cref="ArgumentException"><paramref name="path"/> is null or empty, or has another ending, or <paramref name="prefix"/> is not Unicode.</exception>
     /// <exception cref="NotSupportedException">The layer is none that ONNX has an operator for, has an epsilon or other attribute
     /// that a float32 does not hold, or has parameters of more than the 2 GB of an ONNX file.</exception>
     /// <exception cref="DirectoryNotFoundException">There is no such folder.</exception>
@@ -46,6 +46,8 @@ public static class LayerFiles
         ArgumentNullException.ThrowIfNull(layer);
         ArgumentException.ThrowIfNullOrEmpty(path);
         string start = string.IsNullOrEmpty(prefix) || prefix.EndsWith('.') ? prefix ?? "" : prefix + ".";
+        if (!SafetensorsWriter.IsUnicode(start))
+            throw new ArgumentException($"The prefix {Refusal.Quote(prefix)} is not Unicode: it has half of a surrogate pair.", nameof(prefix));
         if (path.EndsWith(".onnx", StringComparison.OrdinalIgnoreCase))
         {
             OnnxExport.Save(layer, path, start, overwrite);

@@ -23,7 +23,7 @@ public sealed class NpzWriter
     /// <typeparam name="T">The element type, any but <see cref="BFloat16"/>, which NumPy does not have.</typeparam>
     /// <param name="name">Its name, without <c>.npy</c>.</param>
     /// <param name="tensor">The tensor, of any strides.</param>
-    /// <exception cref="ArgumentException"><paramref name="name"/> is null, empty, longer than an archive can hold or taken, or
+    /// <exception cref="ArgumentException"><paramref name="name"/> is null, empty, not Unicode, longer than an archive can hold or taken, or
     /// <paramref name="tensor"/> is null or has more than 64 dimensions.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> cannot be stored.</exception>
     public void Add<T>(string name, Tensor<T> tensor)
@@ -38,7 +38,7 @@ public sealed class NpzWriter
     /// <param name="name">Its name, without <c>.npy</c>.</param>
     /// <param name="tensor">The tensor, of any strides; it is not copied.</param>
     /// <param name="shape">The shape that it gets in the file; empty for a scalar.</param>
-    /// <exception cref="ArgumentException"><paramref name="name"/> is null, empty, longer than an archive can hold or taken,
+    /// <exception cref="ArgumentException"><paramref name="name"/> is null, empty, not Unicode, longer than an archive can hold or taken,
     /// <paramref name="tensor"/> is null, or <paramref name="shape"/> has a negative length, more than 64 dimensions or another
     /// number of elements.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> cannot be stored.</exception>
@@ -49,6 +49,8 @@ public sealed class NpzWriter
         ArgumentNullException.ThrowIfNull(tensor);
         if (Encoding.UTF8.GetByteCount(name) > LongestName - NpzFile.Extension.Length)
             throw new ArgumentException($"The name {Refusal.Quote(name)} has more bytes than an archive can hold, {LongestName - NpzFile.Extension.Length}.", nameof(name));
+        if (!SafetensorsWriter.IsUnicode(name))
+            throw new ArgumentException($"The name {Refusal.Quote(name)} is not Unicode: it has half of a surrogate pair.", nameof(name));
         if (members.ContainsKey(name))
             throw new ArgumentException($"There is an array named {Refusal.Quote(name)} already.", nameof(name));
         Shapes.RequireSameCount(tensor.AsReadOnlyTensorSpan(), shape);

@@ -165,7 +165,7 @@ public sealed unsafe class SafetensorsWriter
         return buffer.ToArray();
     }
 
-    private static bool IsUnicode(string text)
+    internal static bool IsUnicode(string text)
     {
         try
         {

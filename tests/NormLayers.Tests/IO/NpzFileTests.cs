@@ -302,6 +302,10 @@ public sealed class NpzFileTests : IDisposable
         return message;
     }
 
+    [Fact]
+    public void Add_NameWithHalfOfASurrogatePair_IsRefused()
+        => Assert.Equal("name", Assert.Throws<ArgumentException>(() => new NpzWriter().Add("a\ud800", RoundTripTests.Make<float>([1]))).ParamName);
+
     /// <summary>Gives a few bytes at a time, as a pipe may.</summary>
     private sealed class TricklingStream(byte[] bytes) : MemoryStream(bytes)
     {

@@ -51,6 +51,15 @@ public sealed class OnnxExportTests : IDisposable
             Assert.Throws<NotSupportedException>(() => NormLayer.Parse<double>("LayerNorm((134217728,), elementwise_affine=False)").Save(folder["layer.onnx"])).Message,
             StringComparison.Ordinal);
 
+    [Theory]
+    [InlineData("layer.onnx")]
+    [InlineData("layer.safetensors")]
+    public void Save_PrefixWithHalfOfASurrogatePair_IsRefusedAndNothingWritten(string name)
+    {
+        Assert.Equal("prefix", Assert.Throws<ArgumentException>(() => NormLayer.Parse("LayerNorm(3)").Save(folder[name], "a\ud800")).ParamName);
+        Assert.Empty(Directory.GetFiles(folder.Path));
+    }
+
     private ModelProto Check<T>(string text, int type, int size)
         where T : unmanaged
     {
