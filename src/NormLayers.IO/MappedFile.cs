@@ -77,11 +77,53 @@ internal sealed unsafe class MappedFile : IDisposable
         ArgumentException.ThrowIfNullOrEmpty(path);
         if (Directory.Exists(path))
             throw new IOException($"{path}: is a folder; a file is needed.");
+        // Only what has no length can be a pipe. Opened for reading, one would be waited for until something writes to it.
+        if (new FileInfo(path) is { Exists: true, Length: 0 } && IsPipe(path))
+            throw new IOException($"{path}: is a pipe or device; a file on a disk is needed.");
         var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete, bufferSize: 0);
         if (stream.CanSeek)
             return stream;
         stream.Dispose();
         throw new IOException($"{path}: is a pipe or device; a file on a disk is needed.");
+    }
+
+    /// <summary>Whether a path is a pipe's or a terminal's. Opened for both directions, which this does, a pipe waits for nothing.</summary>
+    private static bool IsPipe(string path)
+    {
+        using FileStream? stream = OpenBothWays(path);
+        return stream is { CanSeek: false };
+    }
+
+    /// <summary>Whether a path is something that is no file on a disk and must not be replaced by one: a device cannot be cut to its length, no bytes.</summary>
+    public static bool IsPipeOrDevice(string path)
+    {
+        using FileStream? stream = OpenBothWays(path);
+        if (stream is null or { CanSeek: true, Length: > 0 })
+            return false;
+        try
+        {
+            stream.SetLength(0);
+            return !stream.CanSeek;
+        }
+        catch (Exception cause) when (cause is IOException or NotSupportedException)
+        {
+            return true;
+        }
+    }
+
+    /// <summary>Null where it cannot be opened so; on Windows pipes and devices have paths of their own.</summary>
+    private static FileStream? OpenBothWays(string path)
+    {
+        if (OperatingSystem.IsWindows())
+            return null;
+        try
+        {
+            return new FileStream(path, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete, bufferSize: 0);
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
     }
 
     /// <summary>The bytes from the start of the file; the caller has checked that they are there.</summary>

@@ -120,8 +120,13 @@ internal sealed unsafe class NewFile : IDisposable
     {
         if (Directory.Exists(path))
             throw new IOException($"{path}: is a folder; the name of a file is needed.");
-        if (!overwrite && File.Exists(path))
+        if (!File.Exists(path))
+            return;
+        if (!overwrite)
             throw new IOException($"{path}: exists already, and overwriting it was not asked for.");
+        // The new file would take its place: for all programs, where it is /dev/null.
+        if (MappedFile.IsPipeOrDevice(path))
+            throw new IOException($"{path}: is a pipe or device; the name of a file is needed.");
     }
 
     private void Close()

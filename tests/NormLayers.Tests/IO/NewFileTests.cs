@@ -92,6 +92,24 @@ public sealed class NewFileTests : IDisposable
     }
 
     [Fact]
+    public void ReadOrReplace_NamedPipeOrDevice_IsRefusedAtOnceAndLeftAsItIs()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "pipes are no files there");
+        string pipe = folder["pipe"];
+        foreach (string arguments in new[] { $"mkfifo {pipe}", $"ln -s {pipe} {folder["link"]}", $"mknod {folder["null"]} c 1 3" })
+            System.Diagnostics.Process.Start("/bin/sh", ["-c", arguments + " 2> /dev/null"]).WaitForExit();
+        string[] entries = Directory.GetFileSystemEntries(folder.Path);
+        Assert.Contains("is a pipe or device", Assert.Throws<IOException>(() => NpyFile.Open(pipe)).Message);
+        // Only root makes a device.
+        foreach (string path in entries)
+            Assert.Contains("is a pipe or device", Assert.Throws<IOException>(() => NpyFile.Write(path, Tensor.Create<float>([1]), overwrite: true)).Message);
+        Assert.Equal(entries.Order(), Directory.GetFileSystemEntries(folder.Path).Order());
+        Assert.All(entries, path => Assert.True(MappedFile.IsPipeOrDevice(path)));
+        File.WriteAllBytes(folder["empty"], []);
+        NpyFile.Write(folder["empty"], Tensor.Create<float>([1]), overwrite: true);
+    }
+
+    [Fact]
     public void Write_OverAnOpenFile_LeavesItsReaderTheOldElements()
     {
         string path = folder["o.npy"];
