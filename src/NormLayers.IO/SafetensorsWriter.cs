@@ -127,7 +127,8 @@ public sealed unsafe class SafetensorsWriter
     private byte[] Header(List<Entry> sorted, out long dataLength)
     {
         using var buffer = new MemoryStream();
-        // Only what JSON demands is escaped, as by the reference implementation.
+        // Letters of the basic plane stay as they are, as by the reference implementation; beyond it, and of private use,
+        // this encoder escapes them, which every reader undoes.
         using (var json = new Utf8JsonWriter(buffer, new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
         {
             json.WriteStartObject();
