@@ -30,6 +30,9 @@ internal static unsafe class OnnxExport
         // least: before, each initializer had to be an input of the graph too.
         (NodeProto node, long opset, long ir, nint[] shape) = layer switch
         {
+            // The operators normalize all dimensions from an axis on, so that channels before positions would need transposes.
+            LayerNorm<T> { Axis: { } axis } norm when axis != -norm.NormalizedShape.Length => throw NotLast(axis, norm.NormalizedShape.Length),
+            RMSNorm<T> { Axis: { } axis } norm when axis != -norm.NormalizedShape.Length => throw NotLast(axis, norm.NormalizedShape.Length),
             LayerNorm<T> norm => (Node("LayerNormalization", ("axis", -norm.NormalizedShape.Length), ("epsilon", norm.Eps)), 17L, 8L, norm.NormalizedShape.ToArray()),
             RMSNorm<T> norm => (Node("RMSNormalization", ("axis", -norm.NormalizedShape.Length), ("epsilon", norm.Eps)), 23, 11, norm.NormalizedShape.ToArray()),
             GroupNorm<T> norm => (Node("GroupNormalization", ("num_groups", (int)norm.NumGroups), ("epsilon", norm.Eps)), 21, 10, [norm.NumChannels]),
@@ -71,6 +74,9 @@ internal static unsafe class OnnxExport
             OpsetImport = { new OperatorSetIdProto { Version = opset } },
             Graph = graph,
         };
+
+        NotSupportedException NotLast(int axis, int dimensions) => new(
+            $"{layer} cannot be exported: ONNX normalizes the last dimensions, and axis={axis} is others; accepted are axis={-dimensions} and none.");
 
         void Add(string name, Tensor<T> value)
         {

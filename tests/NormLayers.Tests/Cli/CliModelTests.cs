@@ -50,6 +50,16 @@ public sealed class CliModelTests : Sandbox
         Assert.Throws<IOException>(() => NormLayer.Parse(text).Save(File("layer.onnx")));
     }
 
+    [Theory]
+    [InlineData("LayerNorm(4, axis=1)", "axis=1", "axis=-1")]
+    [InlineData("RMSNorm([2, 4], eps=1e-6, axis=-3)", "axis=-3", "axis=-2")]
+    public void Export_LayerOverOthersThanTheLastDimensions_IsRefused(string text, string got, string accepted)
+    {
+        string refusal = Refuse("export", text, "--output", File("layer.onnx"));
+        Assert.EndsWith($"cannot be exported: ONNX normalizes the last dimensions, and {got} is others; accepted are {accepted} and none.", refusal, StringComparison.Ordinal);
+        Succeed("export", text.Replace(got, accepted, StringComparison.Ordinal), "--output", File("layer.onnx"));
+    }
+
     [Fact]
     public void Inspect_Json_SaysWhatIsWrong()
     {
