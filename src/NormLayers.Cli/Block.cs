@@ -6,6 +6,9 @@ namespace NormLayers.Cli;
 /// </summary>
 internal sealed class Block
 {
+    // Every so many positions is in the group, which the one axis of them cannot show.
+    private readonly bool scattered;
+
     public Block(Explanation explanation, long[] shape)
     {
         string[] names = explanation.Dimensions;
@@ -14,6 +17,7 @@ internal sealed class Block
         Depth = single ? new Axis("", 1, 1, null) : new Axis(names[0], shape[0], group[0], null);
         Width = single ? new Axis(names[0], shape[0], group[0], null) : new Axis(names[1], shape[1], group[1], explanation.Center);
         Height = new Axis(string.Join(" x ", names.Skip(2)), Product(shape), Product(group), null);
+        scattered = shape.Length > 3 && group[^1] < shape[^1] && Product(group) > 1;
     }
 
     /// <summary>The first dimension; of a tensor of one dimension, a length of 1 without a name.</summary>
@@ -26,7 +30,8 @@ internal sealed class Block
     public Axis Height { get; }
 
     /// <summary>The axes that have a name, with what the picture leaves out of them.</summary>
-    public IEnumerable<string> Notes => new[] { Depth, Width, Height }.Where(axis => axis.Note.Length > 0).Select(axis => axis.Note);
+    public IEnumerable<string> Notes => new[] { Depth, Width, Height }.Where(axis => axis.Note.Length > 0).Select(axis => axis.Note)
+        .Concat(scattered ? [$"{Height.Name}: those of the group are drawn first"] : []);
 
     public Cube At(int depth, int width, int height)
     {

@@ -107,7 +107,16 @@ internal static class ExplainCommand
         return lengths;
     }
 
-    /// <summary>The constructor call. PyTorch's printed form leaves out that a layer has no bias.</summary>
+    /// <summary>PyTorch's constructor call. The printed form leaves out that a LayerNorm has no bias, and has what PyTorch does not know.</summary>
     private static string TorchCall(NormLayer<float> layer)
-        => layer is AffineNormLayer<float> { Weight: not null, Bias: null } ? layer.ToString()[..^1] + ", bias=False)" : layer.ToString();
+    {
+        string call = layer.ToString()!;
+        return layer switch
+        {
+            LayerNorm<float> norm => call.Replace($", axis={norm.Axis}", "", StringComparison.Ordinal)[..^1] + (norm is { Weight: not null, Bias: null } ? ", bias=False)" : ")"),
+            RMSNorm<float> norm => call.Replace($", axis={norm.Axis}", "", StringComparison.Ordinal),
+            LocalResponseNorm<float> => call.Replace(", window='onnx'", "", StringComparison.Ordinal),
+            _ => call,
+        };
+    }
 }

@@ -37,19 +37,15 @@ internal sealed record Explanation
     /// <summary>What a layer does, one entry for each kind.</summary>
     public static Explanation Of(NormLayer<float> layer, long[] shape) => layer switch
     {
-        LayerNorm<float> norm => OfRows(norm, norm.NormalizedShape.Length, shape) with
+        LayerNorm<float> norm => OfRows(norm, norm.NormalizedShape.Length, norm.Axis, shape, "layer_norm", $"LayerNormalization (opset 17): axis={-norm.NormalizedShape.Length}, epsilon={Number(norm.Eps)}; Scale = {WeightOf(norm)}{(norm.Bias is null ? "" : ", B = bias")}") with
         {
             Formula = "y = (x - E[x]) / sqrt(Var[x] + eps) * weight + bias",
             Statistics = $"mean and biased variance, eps {Number(norm.Eps)} under the root",
-            TorchFunction = "layer_norm",
-            Onnx = $"LayerNormalization (opset 17): axis={-norm.NormalizedShape.Length}, epsilon={Number(norm.Eps)}; Scale = {WeightOf(norm)}{(norm.Bias is null ? "" : ", B = bias")}",
         },
-        RMSNorm<float> norm => OfRows(norm, norm.NormalizedShape.Length, shape) with
+        RMSNorm<float> norm => OfRows(norm, norm.NormalizedShape.Length, norm.Axis, shape, "rms_norm", $"RMSNormalization (opset 23): axis={-norm.NormalizedShape.Length}, epsilon={Number(norm.Eps)}; scale = {WeightOf(norm)}") with
         {
             Formula = "y = x / sqrt(E[x^2] + eps) * weight",
             Statistics = $"mean square, eps {Number(norm.Eps)} under the root",
-            TorchFunction = "rms_norm",
-            Onnx = $"RMSNormalization (opset 23): axis={-norm.NormalizedShape.Length}, epsilon={Number(norm.Eps)}; scale = {WeightOf(norm)}",
         },
         GroupNorm<float> norm => OfChannels(norm, [1, shape[1] / norm.NumGroups], $"each sample's groups of {Count(shape[1] / (long)norm.NumGroups, "channel")}", shape) with
         {
@@ -103,18 +99,23 @@ internal sealed record Explanation
 
     public static string Count(long count, string singular) => count == 1 ? $"1 {singular}" : $"{Report.Count(count)} {singular}s";
 
-    /// <summary>Statistics over the last dimensions.</summary>
-    private static Explanation OfRows(AffineNormLayer<float> layer, int dimensions, long[] shape)
+    /// <summary>Statistics over the last dimensions, or over those from an axis on.</summary>
+    private static Explanation OfRows(AffineNormLayer<float> layer, int dimensions, int? axis, long[] shape, string torchFunction, string onnx)
     {
-        int leading = shape.Length - dimensions;
-        long[] group = [.. shape.Select((length, i) => i < leading ? 1 : length)];
-        string last = dimensions == 1 ? $"the last dimension, of {Count(shape[^1], "element")}," : $"the last {dimensions} dimensions, {Report.Shape(shape[leading..])},";
+        int first = axis is { } given ? (given < 0 ? given + shape.Length : given) : shape.Length - dimensions;
+        int end = first + dimensions;
+        bool last = end == shape.Length;
+        string which = dimensions == 1 ? $"the {(last ? "last " : "")}dimension{(last ? "" : $" {first}")}, of {Count(shape[first], "element")},"
+            : $"the {(last ? "last " : "")}{dimensions} dimensions{(last ? "" : $" from {first} on")}, {Report.Shape(shape[first..end])},";
         return Empty with
         {
-            Together = leading == 0 ? "the whole input" : $"{last} at each place of the dimensions before",
+            Together = dimensions == shape.Length ? "the whole input" : $"{which} at each place of {(last ? "the dimensions before" : "the others")}",
             Affine = Describe(layer, "element of a group"),
-            Dimensions = RowDimensions(shape.Length, dimensions),
-            Group = group,
+            Dimensions = last ? RowDimensions(shape.Length, dimensions) : ChannelDimensions(shape.Length),
+            Group = [.. shape.Select((length, i) => i >= first && i < end ? length : 1)],
+            // Both know the last dimensions only.
+            TorchFunction = torchFunction + (last ? "" : ", with these dimensions transposed to the end and back"),
+            Onnx = onnx + (last ? "" : ", between two Transposes"),
         };
     }
 

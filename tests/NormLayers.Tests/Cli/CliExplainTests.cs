@@ -17,12 +17,16 @@ public sealed class CliExplainTests : Sandbox
         { "LayerNorm([3, 2, 2])", "2,3,2,2" },
         { "LayerNorm([2, 2])", "2,3,2,2" },
         { "LayerNorm([2, 3, 5])", "2,3,5" },
+        { "LayerNorm(3, axis=1)", "2,3,2,2" },
+        { "LayerNorm([2, 3], axis=0)", "2,3,4" },
+        { "LayerNorm(5, axis=-1)", "2,3,5" },
         { "GroupNorm(3, 6)", "2,6" },
         { "GroupNorm(1, 4)", "2,4,3" },
         { "GroupNorm(3, 6)", "2,6,2,2" },
         { "GroupNorm(4, 4)", "1,4,2,1,2,2" },
         { "RMSNorm(5)", "2,5" },
         { "RMSNorm([3, 2, 2])", "2,3,2,2" },
+        { "RMSNorm([3, 2], axis=-3)", "2,3,2,2" },
         { "BatchNorm1d(3)", "4,3" },
         { "BatchNorm1d(3)", "2,3,4" },
         { "BatchNorm2d(3)", "2,3,2,2" },
@@ -117,6 +121,14 @@ public sealed class CliExplainTests : Sandbox
     [InlineData("LayerNorm(4, bias=False)", "3,4", "affine", "weight, one value per element of a group: 4 parameters")]
     [InlineData("LayerNorm(4, elementwise_affine=False)", "3,4", "affine", "none")]
     [InlineData("RMSNorm(4)", "3,4", "ONNX", "RMSNormalization (opset 23): axis=-1, epsilon=1.1920928955078125e-07; scale = weight")]
+    [InlineData("RMSNorm(4)", "3,4", "PyTorch", "torch.nn.RMSNorm((4,), eps=None, elementwise_affine=True); functional.rms_norm")]
+    [InlineData("LayerNorm(6, bias=False, axis=1)", "2,6,8,8", "together", "the dimension 1, of 6 elements, at each place of the others")]
+    [InlineData("LayerNorm(6, bias=False, axis=1)", "2,6,8,8", "input", "(2, 6, 8, 8) as (N, C, H, W): 768 elements")]
+    [InlineData("LayerNorm(6, bias=False, axis=1)", "2,6,8,8", "PyTorch", "torch.nn.LayerNorm((6,), eps=1e-05, elementwise_affine=True, bias=False); functional.layer_norm, with these dimensions transposed to the end and back")]
+    [InlineData("RMSNorm([6, 8], axis=1)", "2,6,8,8", "together", "the 2 dimensions from 1 on, (6, 8), at each place of the others")]
+    [InlineData("RMSNorm([6, 8], axis=1)", "2,6,8,8", "ONNX", "RMSNormalization (opset 23): axis=-2, epsilon=1.1920928955078125e-07; scale = weight, between two Transposes")]
+    [InlineData("LayerNorm(8, axis=3)", "2,6,8,8", "PyTorch", "torch.nn.LayerNorm((8,), eps=1e-05, elementwise_affine=True); functional.layer_norm")]
+    [InlineData("LocalResponseNorm(4, window='onnx')", "1,96,55,55", "PyTorch", "torch.nn.LocalResponseNorm(4, alpha=0.0001, beta=0.75, k=1.0); functional.local_response_norm takes another window of an even size")]
     [InlineData("BatchNorm2d(3)", "8,3,5,5", "together", "each channel over the batch, with all positions")]
     [InlineData("BatchNorm2d(3)", "8,3,5,5", "groups", "3, each of 200 elements")]
     [InlineData("BatchNorm2d(3, affine=False)", "8,3,5,5", "ONNX", "BatchNormalization (opset 15), for evaluation mode: epsilon=1e-05; scale = ones, B = zeros, input_mean = running_mean, input_var = running_var")]
@@ -155,6 +167,15 @@ public sealed class CliExplainTests : Sandbox
     [Fact]
     public void Explain_PictureOfWindow_HasItsElement()
         => Assert.Contains("            ■ ◆ ■ □ □ □", Succeed("explain", "LocalResponseNorm(3)", "--shape", "1,6,2,2").Output.Split(Environment.NewLine));
+
+    [Theory]
+    [InlineData("LayerNorm(4, axis=2)", true)]
+    [InlineData("LayerNorm([3, 4], axis=1)", true)]
+    [InlineData("LayerNorm(3, axis=1)", false)]
+    [InlineData("LayerNorm(5)", false)]
+    [InlineData("LayerNorm([4, 5])", false)]
+    public void Explain_PictureOfScatteredPositions_SaysSo(string layer, bool scattered)
+        => Assert.Equal(scattered, Succeed("explain", layer, "--shape", "2,3,4,5").Output.Contains(": those of the group are drawn first", StringComparison.Ordinal));
 
     [Fact]
     public void Svg_Marks_AreTheFacesThatAreSeen()
