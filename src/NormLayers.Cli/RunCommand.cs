@@ -185,7 +185,11 @@ internal static class RunCommand
     {
         if (output == InputArray.StandardStream)
             return;
-        string path = InputArray.Split(output).Path;
+        (string path, string? member) = InputArray.Split(output);
+        if (InputArray.HasExtension(path, ".safetensors"))
+            throw new Refused($"{output}: {option} is a .safetensors file, which is only read; accepted are FILE.npy, FILE.npz, FILE.npz:NAME and -.");
+        if (member is "")
+            throw new Refused($"{output}: has no name after the colon; accepted are FILE.npz:NAME and FILE.npz.");
         foreach ((string other, string? input) in InputsOf(request))
         {
             if (input is not null && IsSameFile(InputArray.Split(input).Path, path))

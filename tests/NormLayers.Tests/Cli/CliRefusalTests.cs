@@ -43,6 +43,13 @@ public sealed class CliRefusalTests : Sandbox
         Assert.Contains("same file as --weight", Refuse("run", "LayerNorm(4)", "--input", x, "--output", w, "--weight", w, "--force"), StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("y.safetensors", "--output is a .safetensors file, which is only read; accepted are FILE.npy, FILE.npz, FILE.npz:NAME and -.")]
+    [InlineData("y.safetensors:y", "--output is a .safetensors file, which is only read; accepted are FILE.npy, FILE.npz, FILE.npz:NAME and -.")]
+    [InlineData("y.npz:", "has no name after the colon; accepted are FILE.npz:NAME and FILE.npz.")]
+    public void Output_OfNoUse_SaysWhatIsAccepted(string name, string reason)
+        => Assert.Equal($"normlayers: {File(name)}: {reason}", Refuse("run", "LayerNorm(4)", "--input", x, "--output", File(name), "--force"));
+
     [Fact]
     public void Output_FolderMissing_Refused()
         => Assert.Contains("folder does not exist", Refuse("run", "LayerNorm(4)", "--input", x, "--output", File("no/y.npy")), StringComparison.Ordinal);
