@@ -120,8 +120,8 @@ internal static class CompareCommand
             json.WriteStartObject();
             WriteArray("a", a);
             WriteArray("b", b);
-            json.WriteNumber("rtol", rtol);
-            json.WriteNumber("atol", atol);
+            WriteNumber("rtol", rtol);
+            WriteNumber("atol", atol);
             json.WriteBoolean("same_shape", comparison is not null);
             json.WriteBoolean("within_tolerance", comparison is { Outside: 0 });
             if (comparison is not null)

@@ -169,6 +169,15 @@ public sealed class CliCompareTests : Sandbox
         Assert.False(document.RootElement.TryGetProperty("elements", out _));
     }
 
+    [Theory]
+    [InlineData("--rtol", "1e400")]
+    [InlineData("--atol", "Infinity")]
+    public void Compare_JsonOfAnInfiniteTolerance_HasItAsAString(string option, string value)
+    {
+        using JsonDocument document = JsonDocument.Parse(Succeed("compare", Npy("a.npy", [1], 1f), Npy("b.npy", [1], 2f), option, value, "--json").Output);
+        Assert.Equal("Infinity", document.RootElement.GetProperty(option[2..]).GetString());
+    }
+
     [Fact]
     public void Compare_MembersOfArchives_ByName()
     {
