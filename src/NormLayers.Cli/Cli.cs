@@ -87,7 +87,14 @@ internal static class Cli
 
     public static int Refuse(TextWriter error, string message, int code)
     {
-        error.WriteLine($"normlayers: {OneLine(message)}");
+        try
+        {
+            error.WriteLine($"normlayers: {OneLine(message)}");
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+        {
+            // Standard error is closed or full: the code says it alone.
+        }
         return code;
     }
 

@@ -28,6 +28,17 @@ public sealed class CliProcessTests : Sandbox
         Assert.Empty(Files());
     }
 
+    [Theory]
+    [InlineData("&-")]
+    [InlineData("/dev/full")]
+    public void Process_RefusedWithNowhereToSayIt_ExitsTwo(string error)
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "The redirections are a POSIX shell's.");
+        using Process process = Process.Start("bash", ["-c", $"'{Dotnet}' '{typeof(Cli.Cli).Assembly.Location}' compare no.npy no.npy 2>{error}"]);
+        process.WaitForExit();
+        Assert.Equal(2, process.ExitCode);
+    }
+
     [Fact]
     public void Process_CompareDifferent_ExitsOne()
     {
@@ -53,17 +64,16 @@ public sealed class CliProcessTests : Sandbox
     public void Version_IsThePackages()
         => Assert.Equal("0.1.0", Succeed("--version").Output.Trim());
 
+    /// <summary>The runtime that runs the tests, as the tests' own process is not the dotnet host.</summary>
+    private static string Dotnet => Path.GetFullPath(Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "..", "..", "..", OperatingSystem.IsWindows() ? "dotnet.exe" : "dotnet"));
+
     internal static Process StartProcess(bool redirectInput, params string[] args)
-    {
-        // The runtime that runs the tests, as the tests' own process is not the dotnet host.
-        string dotnet = Path.GetFullPath(Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "..", "..", "..", OperatingSystem.IsWindows() ? "dotnet.exe" : "dotnet"));
-        return Process.Start(new ProcessStartInfo(dotnet, [typeof(Cli.Cli).Assembly.Location, .. args])
+        => Process.Start(new ProcessStartInfo(Dotnet, [typeof(Cli.Cli).Assembly.Location, .. args])
         {
             RedirectStandardInput = redirectInput,
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         })!;
-    }
 
     private static Result Start(params string[] args)
     {
