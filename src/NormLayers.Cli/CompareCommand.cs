@@ -46,8 +46,8 @@ internal static class CompareCommand
     {
         if (nameA == InputArray.StandardStream && nameB == InputArray.StandardStream)
             throw new Refused("A and B are both -; standard input is one array.");
-        using InputArray a = InputArray.Open(nameA);
-        using InputArray b = InputArray.Open(nameB);
+        using InputArray a = InputArray.Open(nameA, cancellation);
+        using InputArray b = InputArray.Open(nameB, cancellation);
         bool sameShape = a.Shape.AsSpan().SequenceEqual(b.Shape);
         bool sameFloat = a.ElementType == b.ElementType && a.ElementType is ElementType.Float16 or ElementType.BFloat16 or ElementType.Float32 or ElementType.Float64;
         var comparison = new Comparison(rtol, atol, sameFloat ? a.ElementType : null);

@@ -20,7 +20,7 @@ internal sealed class Gradients<T> : IDisposable
     public IEnumerable<string> Paths => results.Select(result => result.Path);
 
     /// <summary>Opens the gradient of the output, and refuses outputs that exist or are an input.</summary>
-    public static Gradients<T> Open(RunCommand.Request request, NormLayer<T> layer, InputArray input)
+    public static Gradients<T> Open(RunCommand.Request request, NormLayer<T> layer, InputArray input, CancellationToken cancellation)
     {
         string folder = request.GradDir!;
         if (File.Exists(folder))
@@ -32,7 +32,7 @@ internal sealed class Gradients<T> : IDisposable
             if (request.Output != InputArray.StandardStream && Path.GetFullPath(InputArray.Split(request.Output).Path) == Path.GetFullPath(path))
                 throw new Refused($"{path}: --output is the same file as a gradient in --grad-dir; another name is needed.");
         }
-        InputArray dy = InputArray.Open(request.GradOutput!);
+        InputArray dy = InputArray.Open(request.GradOutput!, cancellation);
         try
         {
             if (dy.ElementType != input.ElementType)

@@ -38,11 +38,11 @@ internal sealed class InputArray : IDisposable
 
     public bool IsFortranOrder => stored.FortranOrder;
 
-    public static InputArray Open(string argument)
+    public static InputArray Open(string argument, CancellationToken cancellation)
     {
         (string path, string? member) = Split(argument);
         if (argument == StandardStream)
-            return Of(NpyFile.Read(Console.OpenStandardInput(), "standard input"), null);
+            return Of(ReadStandardInput(cancellation), null);
         if (HasExtension(path, ".npz"))
         {
             using NpzFile archive = NpzFile.Open(path);
@@ -96,6 +96,10 @@ internal sealed class InputArray : IDisposable
         => Copy(stored.ReadAs<T>);
 
     public void Dispose() => owner.Dispose();
+
+    /// <summary>A pipe may never end, and a read of it cannot be broken off: interrupted, it is left behind and ends with the process.</summary>
+    private static NpyFile ReadStandardInput(CancellationToken cancellation)
+        => Task.Run(static () => NpyFile.Read(Console.OpenStandardInput(), "standard input"), CancellationToken.None).WaitAsync(cancellation).GetAwaiter().GetResult();
 
     private static InputArray Of(NpyFile file, string? member) => new(file.Path, member, file, file.Stored());
 

@@ -21,13 +21,13 @@ internal static class LayerParameters
         return $"{path}: {string.Join(", ", sources)}";
     }
 
-    public static string Load<T>(NormLayer<T> layer, string parameterName, string path)
+    public static string Load<T>(NormLayer<T> layer, string parameterName, string path, CancellationToken cancellation)
         where T : unmanaged
     {
         Parameter<T> parameter = layer.Parameters.FirstOrDefault(known => known.Name == parameterName)
             ?? throw new Refused($"--{parameterName} {path}: {layer} has no {parameterName}; it has "
                 + (layer.Parameters.Count == 0 ? "no parameters." : $"{string.Join(" and ", layer.Parameters.Select(known => known.Name))}."));
-        using InputArray file = InputArray.Open(path);
+        using InputArray file = InputArray.Open(path, cancellation);
         if (file.ElementType is not (ElementType.Float16 or ElementType.BFloat16 or ElementType.Float32 or ElementType.Float64))
             throw new Refused($"{path}: the {parameterName} is {file.ElementType.TorchName()}; accepted are float16, bfloat16, float32 and float64.");
         if (!file.Shape.SequenceEqual(Lengths(parameter.Value.Lengths)))

@@ -98,7 +98,7 @@ internal sealed class ModelSource
     }
 
     /// <summary>Runs a node that is no layer.</summary>
-    public void Run<T>(InputArray input, in TensorSpan<T> destination)
+    public void Run<T>(InputArray input, in TensorSpan<T> destination, CancellationToken cancellation)
         where T : unmanaged
     {
         Tensor<T> result = Translated(() =>
@@ -110,7 +110,7 @@ internal sealed class ModelSource
                 (string key, string path) = Split(value);
                 if (!node.Inputs.Contains(key))
                     throw new Refused($"--value '{value}': node '{node.Name}' reads no '{key}'; it reads {string.Join(", ", node.Inputs.Where(known => known.Length > 0).Select(known => $"'{known}'"))}.");
-                using InputArray array = InputArray.Open(path);
+                using InputArray array = InputArray.Open(path, cancellation);
                 given[key] = array.ReadAs<T>();
             }
             return node.Run(given)[0];

@@ -80,7 +80,7 @@ internal static class RunCommand
             throw new Refused($"{(request.GradDir is null ? "--grad-output" : "--grad-dir")} was given without {(request.GradDir is null ? "--grad-dir" : "--grad-output")}; the backward needs both.");
         RefuseStandardInputTwice(request);
 
-        var layers = new Layers(request);
+        var layers = new Layers(request, cancellation);
         if (FileSet.Of(request.Input) is { } files)
             return files.Run(request, one => RunOne(one, layers, cancellation), layers.Check, output, error, cancellation);
         Report report = RunOne(request, layers, cancellation);
@@ -93,7 +93,7 @@ internal static class RunCommand
         RefuseOutput(request, request.Output, "--output");
         if (request.Output == InputArray.StandardStream && !Console.IsOutputRedirected)
             throw new Refused("--output is -, and standard output is a terminal; a file or a pipe is needed.");
-        using InputArray input = InputArray.Open(request.Input);
+        using InputArray input = InputArray.Open(request.Input, cancellation);
         return input.ElementType switch
         {
             ElementType.Float16 => RunOne<Half>(request, layers, input, cancellation),
@@ -111,7 +111,7 @@ internal static class RunCommand
         (NormLayer<T>? layer, string kind, string? source) = layers.Of<T>(shape);
         if (layer is null && request.GradOutput is not null)
             throw new Refused($"--grad-output was given, and {source} is a {kind}, which has no backward here; accepted are layers of PyTorch's.");
-        using Gradients<T>? gradients = request.GradOutput is null ? null : Gradients<T>.Open(request, layer!, input);
+        using Gradients<T>? gradients = request.GradOutput is null ? null : Gradients<T>.Open(request, layer!, input, cancellation);
         ReadOnlyTensorSpan<T> x = input.Elements<T>();
         using var result = new OutputArray<T>(request.Output, shape, input.Member, request.Force);
         TensorSpan<T> y = result.Tensor;
@@ -125,7 +125,7 @@ internal static class RunCommand
             else if (layer is not null)
                 layer.Forward(x, y);
             else
-                request.Model!.Run(input, y);
+                request.Model!.Run(input, y, cancellation);
         }
         catch (ArgumentException mismatch)
         {
@@ -167,16 +167,16 @@ internal static class RunCommand
         }
     }
 
-    private static string? LoadParameters<T>(NormLayer<T> layer, Request request)
+    private static string? LoadParameters<T>(NormLayer<T> layer, Request request, CancellationToken cancellation)
         where T : unmanaged
     {
         if (request.Weights is not null)
             return LayerParameters.LoadStateDict(layer, request.Weights, request.Prefix);
         var sources = new List<string>();
         if (request.Weight is not null)
-            sources.Add(LayerParameters.Load(layer, "weight", request.Weight));
+            sources.Add(LayerParameters.Load(layer, "weight", request.Weight, cancellation));
         if (request.Bias is not null)
-            sources.Add(LayerParameters.Load(layer, "bias", request.Bias));
+            sources.Add(LayerParameters.Load(layer, "bias", request.Bias, cancellation));
         return sources.Count == 0 ? null : string.Join(", ", sources);
     }
 
@@ -219,7 +219,7 @@ internal static class RunCommand
         => File.Exists(path) && File.ResolveLinkTarget(path, returnFinalTarget: true) is { } target ? target.FullName : Path.GetFullPath(path);
 
     /// <summary>The layer with its parameters, in the type of the input: each made once, whatever the number of inputs.</summary>
-    private sealed class Layers(Request request)
+    private sealed class Layers(Request request, CancellationToken cancellation)
     {
         private readonly Dictionary<Type, (NormLayer Layer, string? Source)> made = [];
 
@@ -242,7 +242,7 @@ internal static class RunCommand
                 NormLayer<T> layer = Parse<T>(request.Layer);
                 layer.MaxThreads = request.Threads;
                 layer.Train(request.Train);
-                made.Add(typeof(T), known = (layer, LoadParameters(layer, request)));
+                made.Add(typeof(T), known = (layer, LoadParameters(layer, request, cancellation)));
             }
             return ((NormLayer<T>)known.Layer, known.Layer.ToString()!, known.Source);
         }

@@ -275,6 +275,25 @@ public sealed class CliDataTests : Sandbox
         Assert.Equal(2, process.ExitCode);
     }
 
+    [Theory]
+    [InlineData("run", "LayerNorm(4)", "--input", "-", "--output", "-")]
+    [InlineData("compare", "-", "x.npy")]
+    public void StandardInput_ThatDoesNotEnd_CanBeInterrupted(params string[] args)
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "kill is a POSIX command.");
+        byte[] array = System.IO.File.ReadAllBytes(Npy("x.npy", [1 << 17], new float[1 << 17]));
+        using Process process = CliProcessTests.StartProcess(redirectInput: true, args);
+        // Half of it, more than the pipe holds: what is written has been waited for by a process that listens for signals.
+        process.StandardInput.BaseStream.Write(array, 0, array.Length / 2);
+        Process.Start("kill", ["-TERM", $"{process.Id}"]).WaitForExit();
+        bool ended = process.WaitForExit(30000);
+        if (!ended)
+            process.Kill();
+        Assert.True(ended);
+        Assert.Equal(130, process.ExitCode);
+        Assert.Equal($"normlayers: interrupted; nothing was written.{Environment.NewLine}", process.StandardError.ReadToEnd());
+    }
+
     private string Npz(string name, params (string Name, float[] Values)[] arrays)
     {
         var writer = new NpzWriter();
