@@ -47,6 +47,8 @@ internal static class ExportCommand
             if (source is not null && RunCommand.IsSameFile(source, path))
                 throw new Refused($"{path}: --output is the same file as {option}; another name is needed, with or without --force.");
         }
+        if (!force && File.Exists(path))
+            throw new Refused($"{path}: exists already; pass --force to replace it.");
         (NormLayer<float> layer, string parameters) = Make(text, model, weights, prefix);
         try
         {

@@ -32,6 +32,8 @@ public sealed class CliModelTests : Sandbox
         Succeed("run", File("norm.onnx"), "--input", Data("05_layer_x.npy"), "--output", File("b.npy"));
         Assert.Equal(System.IO.File.ReadAllBytes(File("a.npy")), System.IO.File.ReadAllBytes(File("b.npy")));
         Assert.Contains("1 LayerNormalization", Succeed("inspect", File("norm.onnx")).Output, StringComparison.Ordinal);
+        Assert.Equal($"normlayers: {File("norm.onnx")}: exists already; pass --force to replace it.", Refuse("export", "LayerNorm(2)", "--output", File("norm.onnx")));
+        Succeed("export", "LayerNorm(2)", "--output", File("norm.onnx"), "--force");
     }
 
     [Theory]
