@@ -24,7 +24,7 @@ internal static class ExportCommand
         var force = new Option<bool>("--force") { Description = "Replace --output if it exists." };
         var model = new ModelSource.Options();
         var command = new Command("export", "Writes a layer as an ONNX model of one node.") { layer, output, weights, prefix, force };
-        model.AddTo(command);
+        model.AddTo(command, runs: false);
         command.SetAction(parsed => Run(
             parsed.GetRequiredValue(layer),
             model.Of(parsed.GetRequiredValue(layer), parsed),

@@ -38,10 +38,14 @@ internal sealed class ModelSource
             groups.CustomParser = result => Parse(result, "--groups", "a whole number of one or more", text => int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number > 0 ? number : (int?)null);
         }
 
-        public void AddTo(Command command)
+        /// <param name="command">The command.</param>
+        /// <param name="runs">Whether it runs the layer: the values beside an input are for a run alone.</param>
+        public void AddTo(Command command, bool runs)
         {
-            foreach (Option option in new Option[] { layer, type, eps, groups, values })
+            foreach (Option option in new Option[] { layer, type, eps, groups })
                 command.Options.Add(option);
+            if (runs)
+                command.Options.Add(values);
         }
 
         /// <summary>The model that LAYER names, or null where it is a layer's text.</summary>

@@ -46,7 +46,7 @@ internal static class RunCommand
         var force = new Option<bool>("--force") { Description = "Replace outputs that exist." };
         var model = new ModelSource.Options();
         var command = new Command("run", "Applies a layer to arrays.") { layer, input, output, weights, prefix, weight, bias, gradOutput, gradDir, threads, train, force };
-        model.AddTo(command);
+        model.AddTo(command, runs: true);
         command.SetAction(parsed => Run(
             new Request(
                 parsed.GetRequiredValue(layer),

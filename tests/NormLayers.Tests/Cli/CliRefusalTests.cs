@@ -165,6 +165,7 @@ public sealed class CliRefusalTests : Sandbox
     [InlineData("unknown option '--foo'; accepted are --help, --version; see normlayers --help", "--foo")]
     [InlineData("unknown option '--inptu'; accepted are --input, --output, --weights, --prefix, --weight, --bias, --grad-output, --grad-dir, --threads, --train, --force, --layer, --type, --eps, --groups, --value; see normlayers run --help", "run", "LayerNorm(4)", "--inptu", "x.npy")]
     [InlineData("unknown option '--inptu'; accepted are --input, --output, --weights, --prefix, --weight, --bias, --grad-output, --grad-dir, --threads, --train, --force, --layer, --type, --eps, --groups, --value; see normlayers run --help", "run", "--inptu", "x.npy")]
+    [InlineData("unknown option '--value'; accepted are --output, --weights, --prefix, --force, --layer, --type, --eps, --groups; see normlayers export --help", "export", "m.onnx", "--output", "n.onnx", "--value", "w=w.npy")]
     [InlineData("Option '--output' is required; see normlayers run --help", "run", "LayerNorm(4)", "--input", "x.npy")]
     [InlineData("Required argument 'LAYER' missing for command: 'run'; see normlayers run --help", "run", "--input", "x.npy", "--output", "y.npy")]
     [InlineData("--input is empty; ARRAY is needed; see normlayers run --help", "run", "LayerNorm(4)", "--input", "", "--output", "y.npy")]
