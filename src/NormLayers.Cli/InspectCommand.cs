@@ -92,7 +92,8 @@ internal static class InspectCommand
         table.AddColumns("name and layer", "parameter", "shape", "type", "range", "mean", "near zero", "not finite");
         foreach (Found found in layers)
         {
-            var heading = new List<string> { found.Layer.Name, found.Layer.Text ?? found.Layer.Kind };
+            // The name is the file's; the rest is this program's words, whole.
+            var heading = new List<string> { Printable(found.Layer.Name), found.Layer.Text ?? found.Layer.Kind };
             if (found.Layer.Unknown is { } unknown)
                 heading.Add($"not in the file: {unknown}");
             heading.AddRange(found.Problems.Select(problem => $"wrong: {problem}"));
@@ -100,7 +101,7 @@ internal static class InspectCommand
             for (int i = 0; i < Math.Max(heading.Count, parameters.Length); i++)
             {
                 string[] cells = i < parameters.Length ? parameters[i] : ["", "", "", "", "", "", ""];
-                string text = i < heading.Count ? (i == 0 ? "" : "  ") + Printable(heading[i]) : "";
+                string text = i < heading.Count ? (i == 0 ? "" : "  ") + Cli.OneLine(heading[i]) : "";
                 Style? style = text.StartsWith("  wrong: ", StringComparison.Ordinal) ? new Style(Color.Red) : null;
                 table.AddRow([new Text(text, style), .. cells.Select(cell => new Text(cell))]);
             }

@@ -84,6 +84,13 @@ public sealed class CliModelTests : Sandbox
     }
 
     [Fact]
+    public void Inspect_WhatTheFileDoesNotTell_IsSaidToTheEnd()
+    {
+        NormLayer.Parse("GroupNorm(1, 2)").Save(File("m.safetensors"), "block.0");
+        Assert.Contains("  not in the file: which of LayerNorm, GroupNorm, InstanceNorm it is, and eps, and a GroupNorm's number of groups ", Succeed("inspect", File("m.safetensors")).Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Run_WhatANameCannotTell_IsAskedFor()
     {
         var writer = new SafetensorsWriter();
