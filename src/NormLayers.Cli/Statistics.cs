@@ -32,7 +32,8 @@ internal readonly record struct Statistics(double Mean, double Deviation)
             double share = values.Length / (double)(start + values.Length);
             double shift = blockMean - mean;
             squares += TensorPrimitives.SumOfSquares<double>(values) + (shift * shift * start * share);
-            mean += shift * share;
+            // An infinite mean stays one: a step from it would be a NaN.
+            mean = double.IsFinite(shift) ? mean + (shift * share) : mean + blockMean;
         }
         return new Statistics(mean, Math.Sqrt(squares / count));
     }

@@ -168,6 +168,17 @@ public sealed class CliRunTests : Sandbox
         Assert.Equal("mean 1e+08, deviation 1.41421", Line(result, "before"));
     }
 
+    [Theory]
+    [InlineData(double.PositiveInfinity, double.PositiveInfinity, "mean Infinity, deviation NaN")]
+    [InlineData(double.NegativeInfinity, 1, "mean -Infinity, deviation NaN")]
+    [InlineData(double.NegativeInfinity, double.PositiveInfinity, "mean NaN, deviation NaN")]
+    public void Run_InfiniteElements_MeanIsNumPys(double first, double last, string expected)
+    {
+        double[] values = new double[5000];
+        (values[3], values[4000]) = (first, last);
+        Assert.Equal(expected, Line(Succeed("run", "LayerNorm(5)", "--input", Npy("x.npy", [1000, 5], values), "--output", File("y.npy")), "before"));
+    }
+
     private static string Line(Result result, string label)
         => result.Output.Split(Environment.NewLine).Single(line => line.StartsWith(label + " ", StringComparison.Ordinal))[label.Length..].Trim();
 
