@@ -60,6 +60,11 @@ public sealed class CliProcessTests : Sandbox
         Assert.All(files, file => Assert.True(System.IO.File.Exists(Path.Combine(Repository.Root, file)), file));
     }
 
+    /// <summary>Else DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=0 and a German system make half of a message German.</summary>
+    [Fact]
+    public void Parser_HasNoOtherLanguages()
+        => Assert.Empty(Directory.GetFiles(Path.GetDirectoryName(typeof(Cli.Cli).Assembly.Location)!, "System.CommandLine.resources.dll", SearchOption.AllDirectories));
+
     [Fact]
     public void Version_IsThePackages()
         => Assert.Equal("0.1.0", Succeed("--version").Output.Trim());
