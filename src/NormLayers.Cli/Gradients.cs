@@ -58,8 +58,8 @@ internal sealed class Gradients<T> : IDisposable
             results.Add((PathOf(folder, parameter.Name), parameter.Grad));
     }
 
-    /// <summary>Writes all files under temporary names before the first gets its own.</summary>
-    public void Write(bool force)
+    /// <summary>Writes all files under temporary names before the first gets its own; the result, which may still be refused, gets it first.</summary>
+    public void Write(bool force, Action commitResult)
     {
         Directory.CreateDirectory(folder);
         var outputs = new List<NpyOutput<T>>();
@@ -72,6 +72,7 @@ internal sealed class Gradients<T> : IDisposable
                 outputs.Add(output);
                 value.CopyTo(output.Tensor);
             }
+            commitResult();
             foreach (NpyOutput<T> output in outputs)
                 output.Commit();
         }

@@ -135,8 +135,10 @@ internal static class RunCommand
         Statistics after = Statistics.Of<T>(y, cancellation);
         gradients?.Backward();
         cancellation.ThrowIfCancellationRequested();
-        gradients?.Write(request.Force);
-        result.Commit();
+        if (gradients is null)
+            result.Commit();
+        else
+            gradients.Write(request.Force, result.Commit);
 
         var report = new Report();
         report.Add("layer", layer?.ToString() ?? kind);

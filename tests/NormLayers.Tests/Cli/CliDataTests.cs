@@ -81,6 +81,15 @@ public sealed class CliDataTests : Sandbox
     }
 
     [Fact]
+    public void Gradients_OfAResultThatCannotBeWritten_LeaveNothing()
+    {
+        Directory.CreateDirectory(File("y.npz"));
+        string[] args = ["run", "LayerNorm(4)", "--input", Npy("x.npy", [2, 4], X), "--output", File("y.npz"), "--grad-output", Npy("dy.npy", [2, 4], Dy), "--grad-dir", File("g")];
+        Assert.Equal($"normlayers: {File("y.npz")}: is a folder; the name of a file is needed.", Refuse(args));
+        Assert.Empty(Directory.GetFiles(File("g")));
+    }
+
+    [Fact]
     public void Gradients_Interrupted_LeaveNothing()
     {
         string[] args = ["run", "LayerNorm(4)", "--input", Npy("x.npy", [2, 4], X), "--output", File("y.npy"), "--grad-output", Npy("dy.npy", [2, 4], Dy), "--grad-dir", File("g")];
