@@ -57,7 +57,7 @@ internal static class CompareCommand
         if (json)
             WriteJson(output, a, b, rtol, atol, sameShape ? comparison : null, sameFloat);
         else if (!sameShape)
-            output.WriteLine($"different: {a.Name} has the shape {Report.Shape(a.Shape)}, {b.Name} the shape {Report.Shape(b.Shape)}");
+            output.WriteLine(Cli.OneLine($"different: {a.Name} has the shape {Report.Shape(a.Shape)}, {b.Name} the shape {Report.Shape(b.Shape)}"));
         else
             WriteTable(output, a, b, rtol, atol, comparison, sameFloat);
         return sameShape && comparison.Outside == 0 ? Cli.Done : Cli.Different;

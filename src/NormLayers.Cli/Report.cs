@@ -8,7 +8,8 @@ internal sealed class Report
 {
     private readonly List<(string Label, string Value)> lines = [];
 
-    public void Add(string label, string value) => lines.Add((label, value));
+    /// <summary>A value may have names out of a file, which must not reach a terminal as they are.</summary>
+    public void Add(string label, string value) => lines.Add((label, Cli.OneLine(value)));
 
     public void WriteTo(TextWriter output) => WriteColumns(output, lines.ConvertAll(static line => new[] { line.Label, line.Value }));
 

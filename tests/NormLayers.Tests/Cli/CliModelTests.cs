@@ -91,6 +91,22 @@ public sealed class CliModelTests : Sandbox
     }
 
     [Fact]
+    public void Run_NamesWithControlCharacters_AreNotPrinted()
+    {
+        NormLayer.Parse("LayerNorm([2, 2])").Save(File("m.safetensors"), "a\u001b[31m\nb");
+        string weight = $"{File("m.safetensors")}:a\u001b[31m\nb.weight";
+        string[] outputs =
+        [
+            Succeed("run", File("m.safetensors"), "--input", weight, "--output", File("y.npy")).Output,
+            Succeed("run", "LayerNorm([2, 2])", "--weights", File("m.safetensors"), "--prefix", "a\u001b[31m\nb", "--input", weight, "--output", File("z.npy")).Output,
+            Succeed("compare", weight, weight).Output,
+            Run("compare", weight, Npy<float>("x.npy", [1], 1)).Output,
+        ];
+        Assert.All(outputs, output => Assert.Contains("a?[31m b.weight", output, StringComparison.Ordinal));
+        Assert.All(outputs, output => Assert.DoesNotContain('\u001b', output));
+    }
+
+    [Fact]
     public void Run_WhatANameCannotTell_IsAskedFor()
     {
         var writer = new SafetensorsWriter();
