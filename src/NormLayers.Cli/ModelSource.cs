@@ -25,7 +25,8 @@ internal sealed class ModelSource
     /// <summary>The options of a command whose LAYER may be a model file.</summary>
     public sealed class Options
     {
-        private readonly Option<string> layer = Inputs.Text("--layer", "NAME", "Where LAYER is FILE.onnx or FILE.safetensors: the layer's name in it; a node's may be that of its result. See normlayers inspect.");
+        // The name is empty where a .safetensors file has weight and bias at its top level.
+        private readonly Option<string> layer = new("--layer") { HelpName = "NAME", Description = "Where LAYER is FILE.onnx or FILE.safetensors: the layer's name in it; a node's may be that of its result. See normlayers inspect." };
         private readonly Option<string> type = Inputs.Text("--type", "TYPE", "What the names of a .safetensors file do not tell: LayerNorm, RMSNorm, GroupNorm or InstanceNorm.");
         private readonly Option<double?> eps = new("--eps") { HelpName = "NUMBER", Description = "The eps of a layer in a .safetensors file, which does not hold it; without it the framework's default." };
         private readonly Option<int?> groups = new("--groups") { HelpName = "N", Description = "The number of groups of a GroupNorm in a .safetensors file, which does not hold it." };

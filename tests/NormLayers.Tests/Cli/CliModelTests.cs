@@ -91,6 +91,19 @@ public sealed class CliModelTests : Sandbox
     }
 
     [Fact]
+    public void Run_LayerAtTheTopLevel_HasTheEmptyName()
+    {
+        var writer = new SafetensorsWriter();
+        foreach (string name in new[] { "weight", "bias", "norm.weight", "norm.bias" })
+            writer.Add(name, System.Numerics.Tensors.Tensor.Create<float>([name.Contains('.') ? 1 : 2, 1], [1, 2]));
+        writer.Save(File("m.safetensors"));
+        string[] args = ["run", File("m.safetensors"), "--input", Npy<float>("x.npy", [1, 1, 2], 1, 3), "--output", File("y.npy")];
+        Assert.Contains("--layer NAME, such as '', 'norm'", Refuse(args), StringComparison.Ordinal);
+        Succeed([.. args, "--layer", "", "--eps", "0"]);
+        Assert.Equal([0f, 2f], Read<float>(File("y.npy")));
+    }
+
+    [Fact]
     public void Run_NamesWithControlCharacters_AreNotPrinted()
     {
         NormLayer.Parse("LayerNorm([2, 2])").Save(File("m.safetensors"), "a\u001b[31m\nb");
