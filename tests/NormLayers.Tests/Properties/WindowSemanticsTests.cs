@@ -24,6 +24,18 @@ public abstract class WindowSemanticsTests<T> where T : unmanaged, IBinaryFloati
         => Poison(T.CreateChecked(typeof(T) == typeof(float) ? 1e30 : 1e200), (own, clean, y, covered) => own || covered ? T.IsFinite(y) && y != clean : y == clean);
 
     [Fact]
+    public void AlphaZero_BesideNaNAndInfinity_IsNaNInTheWindowsThatCoverThem()
+    {
+        NormCase norm = new("LocalResponseNorm", 3, 1, 5, 1) { Alpha = 0, Beta = 0.5, K = 4 };
+        T two = T.CreateChecked(2), extreme = T.CreateChecked(typeof(T) == typeof(float) ? 1e30 : 1e200);
+        foreach (T poison in (ReadOnlySpan<T>)[T.NaN, T.PositiveInfinity, T.NegativeInfinity])
+        {
+            foreach (T other in (ReadOnlySpan<T>)[two, extreme])
+                Assert.Equal([T.NaN, T.NaN, T.NaN, other / two, T.One], norm.Apply(new Operands<T>([T.One, poison, other, other, two], null, null)));
+        }
+    }
+
+    [Fact]
     public void Window_OfEvenSize_LeansDown()
     {
         // Only channel 2 is large. A window of 4 around c is c - 2 to c + 1, so channels 1 to 4 see it.

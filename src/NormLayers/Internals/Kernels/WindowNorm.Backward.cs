@@ -251,7 +251,7 @@ internal static unsafe partial class WindowNorm
                 sums[(int)c] += denominator.Divide(gc);
                 for (nint j = Math.Max(0, c - window.Lower); j <= Math.Min(channels - 1, c + window.Upper); j++)
                 {
-                    double ratio = denominator.Ratio(column[(int)j], column[(int)c]);
+                    double ratio = window.Scale == 0 ? 0 * column[(int)j] * column[(int)c] : denominator.Ratio(column[(int)j], column[(int)c]);
                     double gj = Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in g), j * run + i));
                     sums[(int)(transposed ? j : c)] -= factor * denominator.Divide((transposed ? gc : gj) * ratio);
                 }

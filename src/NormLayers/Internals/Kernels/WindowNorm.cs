@@ -340,7 +340,8 @@ internal static unsafe partial class WindowNorm
                 double scaled = Math.ScaleB(value, shift);
                 squares += scaled * scaled;
             }
-            sum = (window.Scale == 0 ? 0 : window.Scale * squares) + Math.ScaleB(window.K, 2 * shift);
+            // Squares that overflow count nothing without a scale; NaN and infinity do.
+            sum = (window.Scale == 0 && double.IsFinite(largest) ? 0 : window.Scale * squares) + Math.ScaleB(window.K, 2 * shift);
             if (shift == 0 || !(Math.Abs(sum) is >= 2.2250738585072014e-308 and <= double.MaxValue))
             {
                 significand = window.Power(Vector512.Create(sum))[0];
