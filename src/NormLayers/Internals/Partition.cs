@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.ExceptionServices;
 
 namespace NormLayers.Internals;
 
@@ -27,7 +28,7 @@ internal static unsafe class Partition
     /// <summary>Calls <paramref name="body"/> for ranges that together are [0, count), on up to <paramref name="threads"/> threads, and returns when all is done.</summary>
     /// <param name="count">The number of parts that can be told apart.</param>
     /// <param name="threads">The number of threads, the caller's among them.</param>
-    /// <param name="body">The work on [start, end); must not throw.</param>
+    /// <param name="body">The work on [start, end). What it throws (there may be no memory for its scratch), of several the first, is thrown when no thread works any more.</param>
     /// <param name="state">What the body is given; may lie on the caller's stack.</param>
     internal static void Run(nint count, int threads, delegate*<void*, nint, nint, void> body, void* state)
     {
@@ -40,15 +41,30 @@ internal static unsafe class Partition
         int helpers = (int)Math.Min(threads, count) - 1;
         HelperList items = default;
         helpers = Math.Min(helpers, HelperList.Capacity);
-        for (int i = 0; i < helpers; i++)
+        // Whatever happens, the job is on this stack until all have left it.
+        Exception? failure = null;
+        int queued = 0;
+        try
         {
-            WorkItem item = WorkItem.Take(&job);
-            items[i] = item;
-            ThreadPool.UnsafeQueueUserWorkItem(item, preferLocal: false);
+            for (; queued < helpers; queued++)
+            {
+                WorkItem item = WorkItem.Take(&job);
+                ThreadPool.UnsafeQueueUserWorkItem(item, preferLocal: false);
+                items[queued] = item;
+            }
+            job.Work();
         }
-        job.Work();
-        for (int i = 0; i < helpers; i++)
-            items[i]!.Finish();
+        catch (Exception exception)
+        {
+            failure = exception;
+        }
+        for (int i = 0; i < queued; i++)
+        {
+            Exception? other = items[i]!.Finish();
+            failure ??= other;
+        }
+        if (failure is not null)
+            ExceptionDispatchInfo.Throw(failure);
     }
 
     /// <summary>One call's work, on the caller's stack.</summary>
@@ -88,6 +104,7 @@ internal static unsafe class Partition
 
         private int status;
         private Job* job;
+        private Exception? failure;
 
         internal static WorkItem Take(Job* job)
         {
@@ -104,7 +121,14 @@ internal static unsafe class Partition
         {
             if (Interlocked.CompareExchange(ref status, Running, Queued) == Queued)
             {
-                job->Work();
+                try
+                {
+                    job->Work();
+                }
+                catch (Exception exception)
+                {
+                    failure = exception;
+                }
                 // Streamed stores are not ordered by the write of the status.
                 Streaming.Fence();
                 Volatile.Write(ref status, Done);
@@ -116,14 +140,19 @@ internal static unsafe class Partition
             }
         }
 
-        internal void Finish()
+        /// <summary>Waits for who has begun.</summary>
+        /// <returns>What the work threw there.</returns>
+        internal Exception? Finish()
         {
             if (Interlocked.CompareExchange(ref status, Revoked, Queued) == Queued)
-                return;
+                return null;
             var wait = new SpinWait();
             while (Volatile.Read(ref status) != Done)
                 wait.SpinOnce(sleep1Threshold: -1);
+            Exception? thrown = failure;
+            failure = null;
             PutBack();
+            return thrown;
         }
 
         private void PutBack()

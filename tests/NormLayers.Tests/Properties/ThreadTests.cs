@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using NormLayers.Internals;
 using Xunit;
 
 namespace NormLayers.Tests.Properties;
@@ -57,3 +58,56 @@ public sealed class DoubleThreadTests : ThreadTests<double>;
 public sealed class HalfThreadTests : ThreadTests<Half>;
 
 public sealed class BFloat16ThreadTests : ThreadTests<BFloat16>;
+
+/// <summary>Work that throws, as it does where there is no memory for its scratch.</summary>
+public sealed unsafe class PartitionTests
+{
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Run_OfWorkThatThrowsOnOneThread_ThrowsWhenTheOthersAreDone(bool onCaller)
+    {
+        var state = new Shared { Caller = Environment.CurrentManagedThreadId, OnCaller = onCaller };
+        string? message = null;
+        try
+        {
+            Partition.Run(2, 2, &Work, &state);
+        }
+        catch (InvalidOperationException exception)
+        {
+            message = exception.Message;
+        }
+        Assert.Equal("no memory", message);
+        Assert.Equal((2, 0), (state.Begun, state.Running));
+
+        // The pool and the items that were used are as good as before.
+        nint sum = 0;
+        for (int i = 0; i < 100; i++)
+            Partition.Run(8, 2, &Add, &sum);
+        Assert.Equal(800, sum);
+    }
+
+    private struct Shared
+    {
+        internal int Caller, Begun, Running;
+        internal bool OnCaller;
+    }
+
+    private static void Work(void* state, nint start, nint end)
+    {
+        ref Shared shared = ref *(Shared*)state;
+        Interlocked.Increment(ref shared.Running);
+        Interlocked.Increment(ref shared.Begun);
+        var clock = System.Diagnostics.Stopwatch.StartNew();
+        while (Volatile.Read(ref shared.Begun) < 2 && clock.Elapsed.TotalSeconds < 30)
+            Thread.Yield();
+        bool throws = Environment.CurrentManagedThreadId == shared.Caller == shared.OnCaller;
+        if (!throws)
+            Thread.Sleep(50);
+        Interlocked.Decrement(ref shared.Running);
+        if (throws)
+            throw new InvalidOperationException("no memory");
+    }
+
+    private static void Add(void* state, nint start, nint end) => Interlocked.Add(ref *(long*)state, end - start);
+}
