@@ -74,7 +74,7 @@ public static partial class Functional
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
     /// <remarks>With <c>n = (sum - E[sum]) * rstd</c> and <c>g = dy * weight</c> this method effectively computes
     /// <c>dx = rstd * (g - E[g] - n * E[g * n]) + dsum</c>, <c>dweight += sum of dy * n</c> and <c>dbias += sum of dy</c>, to the bit what
-    /// <c>LayerNormBackward</c> and an addition give.</remarks>
+    /// <c>LayerNormBackward</c> and an addition give; of 16 bits, whose sum is mostly rounded once, to the rounding of the first of these.</remarks>
     public static void AddLayerNormBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> gradSum, in ReadOnlyTensorSpan<T> sum, ReadOnlySpan<nint> normalizedShape, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, in TensorSpan<T> gradBias, int maxThreads = 0)
         where T : unmanaged
     {
@@ -145,7 +145,7 @@ public static partial class Functional
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not supported.</exception>
     /// <remarks>With <c>n = sum * rstd</c> and <c>g = dy * weight</c> this method effectively computes
     /// <c>dx = rstd * (g - n * E[g * n]) + dsum</c> and <c>dweight += sum of dy * n</c>, to the bit what
-    /// <c>RMSNormBackward</c> and an addition give.</remarks>
+    /// <c>RMSNormBackward</c> and an addition give; of 16 bits, whose sum is mostly rounded once, to the rounding of the first of these.</remarks>
     public static void AddRMSNormBackward<T>(in ReadOnlyTensorSpan<T> gradOutput, in ReadOnlyTensorSpan<T> gradSum, in ReadOnlyTensorSpan<T> sum, ReadOnlySpan<nint> normalizedShape, ReadOnlySpan<GroupStatistics> statistics, in ReadOnlyTensorSpan<T> weight, in TensorSpan<T> gradInput, in TensorSpan<T> gradWeight, int maxThreads = 0)
         where T : unmanaged
     {

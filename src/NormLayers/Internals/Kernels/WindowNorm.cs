@@ -9,7 +9,7 @@ internal readonly struct WindowParameters
 {
     private const double LeastScale = 1e-30, LeastK = 1.0 / 65536, LeastLimit = 1024;
 
-    /// <summary>A power multiplies the roundings of the denominator: with a larger one floats would not be within 4 ulp.</summary>
+    /// <summary>A power multiplies the roundings of the denominator: with this one, windows of 32 channels and a denominator far above k they come to 6.7 ulp.</summary>
     private const double MostBeta = 1;
 
     /// <summary>The widest window that is summed in float.</summary>
