@@ -63,6 +63,15 @@ public sealed class GroupNormSiLUTests
 
     /// <summary>Deviations whose reciprocal is beyond float's range: in short groups as in long ones what SiLU is applied to is made in double.</summary>
     [Fact]
+    public void SiLUGradient_FarBelowZero_IsZero()
+    {
+        float[] z = [-200, -1000, -2900, -3100, -1e4f, -1e10f, float.MinValue];
+        Assert.All(SiLUGradient(z, [.. z.Select(_ => 1f)]), dz => Assert.Equal(0, dz));
+        double[] wide = [-2000, -1e5, -1e9, -1e30, double.MinValue];
+        Assert.All(SiLUGradient(wide, [.. wide.Select(_ => 1.0)]), dz => Assert.Equal(0, dz));
+    }
+
+    [Fact]
     public void GroupNormSiLUBackward_AtTheEndsOfTheRange_IsThatOfDoubles()
     {
         foreach (int positions in new[] { 10, 30, 100 })

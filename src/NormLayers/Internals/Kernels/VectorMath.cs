@@ -97,15 +97,19 @@ internal static class VectorMath
         if (typeof(T) == typeof(double))
         {
             Vector512<double> denominator = Logistic(z.AsDouble(), out Vector512<double> scale, out Vector512<double> exponential);
-            return (dy.AsDouble() * (scale / denominator) * (Vector512<double>.One + z.AsDouble() * (exponential / denominator))).As<double, T>();
+            return (dy.AsDouble() * (scale / denominator) * (Vector512<double>.One + z.AsDouble() * Share(exponential, denominator))).As<double, T>();
         }
         Vector512<float> g = dy.AsSingle(), v = z.AsSingle(), gradient = SiLUGradientInRange<TResult>(g, v);
         if (!AreInRange(v))
         {
             Vector512<float> d = Logistic(v, out Vector512<float> s, out Vector512<float> e);
-            gradient = Vector512.ConditionalSelect(IsInRange(v), gradient, g * (s / d) * (Vector512<float>.One + v * (e / d)));
+            gradient = Vector512.ConditionalSelect(IsInRange(v), gradient, g * (s / d) * (Vector512<float>.One + v * Share(e, d)));
         }
         return gradient.As<float, T>();
+
+        // 1 - σ, which is 1 where e^-z is beyond all range.
+        static Vector512<TFloat> Share<TFloat>(Vector512<TFloat> exponential, Vector512<TFloat> denominator)
+            => Vector512.ConditionalSelect(Vector512.IsPositiveInfinity(denominator), Vector512<TFloat>.One, exponential / denominator);
     }
 
     /// <summary>The same for floats in range, and quickly.</summary>
