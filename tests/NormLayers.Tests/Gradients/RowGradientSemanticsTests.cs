@@ -30,6 +30,20 @@ public abstract class RowGradientSemanticsTests<T> where T : unmanaged, IBinaryF
     }
 
     [Fact]
+    public void WeightGradient_OfLargeElementsAndGradients_IsFinite()
+    {
+        // Their products are beyond float; the normalized values are 1 and -1.
+        foreach (int positions in (int[])[64, 300])
+        {
+            var norm = new NormCase("GroupNorm", 1, 2, 2, positions) { Weight = true, Bias = true, Eps = 0 };
+            Operands<T> operands = norm.Make<T>(new Generator(1)) with { X = [.. Enumerable.Range(0, norm.Count).Select(i => T.CreateTruncating(i % 2 == 0 ? 1e13 : -1e13))] };
+            T[] dy = [.. Enumerable.Range(0, norm.Count).Select(i => T.CreateTruncating(i % 2 == 0 ? 1e28 : -1e28))];
+            double expected = 2 * positions * double.CreateChecked(dy[0]);
+            Assert.All(norm.Backward(operands, dy).Weight!, value => Assert.Equal(expected, double.CreateChecked(value), expected * 1e-6));
+        }
+    }
+
+    [Fact]
     public void Gradients_OfGroupsOfOne_AreExactlyZeroButTheBiass()
     {
         foreach (NormCase norm in new NormCase[] { new("LayerNorm", 1, 5, 1) { Weight = true, Bias = true }, new("GroupNorm", 4, 3, 4) { Weight = true, Bias = true }, new("GroupNorm", 3, 2, 3, 1) })

@@ -125,7 +125,7 @@ internal static unsafe partial class RowNorm
                 MakeGradient(in *part.Activated, part.GradOutput, (float*)part.Dy, p);
             Sum(part.Dy + p * run, part.X + p * run, null, run, in group, ref runSums);
             sums.AddScaled(in runSums, part.WeightOf(p));
-            AddRun(in runSums, in group, p, weights, biases);
+            AddRun(in runSums, in part, p, weights, biases);
         }
         if (part.Dx == null)
             return true;
@@ -143,10 +143,13 @@ internal static unsafe partial class RowNorm
             weights == null ? [] : new Span<double>(weights, count), biases == null ? [] : new Span<double>(biases, count));
     }
 
-    private static void AddRun(in FloatSums sums, in GroupStatistics group, nint p, double* weights, double* biases)
+    /// <summary>A run's terms of the parameters' gradients; those of a product that left float's range, as it may before it is divided by the deviation, in double.</summary>
+    private static void AddRun<TGradient, T>(in FloatSums sums, in GroupPart<TGradient, T> part, nint p, double* weights, double* biases)
+        where TGradient : unmanaged
+        where T : unmanaged
     {
         if (weights != null)
-            weights[p] += sums.Product * group.ScaledRstd;
+            weights[p] += double.IsFinite(sums.Product) ? sums.Product * part.Statistics->ScaledRstd : part.Product(p);
         if (biases != null)
             biases[p] += sums.Sum;
     }
@@ -182,6 +185,15 @@ internal static unsafe partial class RowNorm
         }
 
         internal readonly float WeightOf(nint p) => Weight == null ? 1 : Weight[p];
+
+        /// <summary>The sum of dy · n over a run. Rare, so scalar.</summary>
+        internal readonly double Product(nint p)
+        {
+            double sum = 0;
+            for (nint i = p * Run; i < (p + 1) * Run; i++)
+                sum += Elements.ToDouble(Dy[i]) * Statistics->Normalize(Elements.ToDouble(X[i]));
+            return sum;
+        }
 
         /// <summary>E[g²].</summary>
         internal readonly double MeanSquare()

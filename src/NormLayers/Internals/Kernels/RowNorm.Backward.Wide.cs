@@ -153,7 +153,7 @@ internal static unsafe partial class RowNorm
                 for (nint p = 0; p < count; p++)
                 {
                     total.AddScaled(in part.Sums[p], part.WeightOf(p));
-                    AddRun(in part.Sums[p], in work.Statistics[g], p, weights, biases);
+                    AddRun(in part.Sums[p], in part, p, weights, biases);
                 }
                 if (part.Dx == null)
                     continue;
