@@ -120,6 +120,31 @@ public abstract class NormalizeTests<T>(string dtype) where T : unmanaged, IBina
     }
 
     [Fact]
+    public void Normalize_OfPowersOutsideDoublesRange_IsThatOfOrdinaryElementsScaled()
+    {
+        var generator = new Generator(11);
+        double[] x = generator.Values<double>(2 * 19 * 3), dy = generator.Values<double>(x.Length);
+        nint[] shape = [2, 19, 3];
+        foreach (double p in new[] { 3, 10, 100, 1000, -1, -2, -20, 1.5 })
+        {
+            foreach (int exponent in typeof(T) == typeof(float) ? new[] { -100, -40, 40, 100 } : [-900, -300, 300, 900])
+            {
+                // A power of two is taken out exactly.
+                T[] ordinary = Array.ConvertAll(x, T.CreateTruncating), scaled = Array.ConvertAll(ordinary, value => T.ScaleB(value, exponent));
+                T[] y = Tensors.ToArray(Functional.Normalize(Tensor.Create(ordinary, shape), p, eps: 0)), actual = Tensors.ToArray(Functional.Normalize(Tensor.Create(scaled, shape), p, eps: 0));
+                T[] dx = Backward(ordinary, Array.ConvertAll(dy, T.CreateTruncating), shape, p, 1, 0), gradient = Backward(scaled, Array.ConvertAll(dy, T.CreateTruncating), shape, p, 1, 0);
+                double tolerance = typeof(T) == typeof(float) ? 1e-6 : 1e-11;
+                double largest = dx.Max(value => Math.Abs(double.CreateChecked(value)));
+                for (int i = 0; i < y.Length; i++)
+                {
+                    Assert.Equal(double.CreateChecked(y[i]), double.CreateChecked(actual[i]), tolerance * (1 + Math.Abs(double.CreateChecked(y[i]))));
+                    Assert.Equal(double.CreateChecked(dx[i]), double.CreateChecked(T.ScaleB(gradient[i], exponent)), tolerance * largest);
+                }
+            }
+        }
+    }
+
+    [Fact]
     public void Normalize_OnAnyThreadsStridesAndInPlace_HasTheSameBits()
     {
         nint[] shape = [37, 64, 151];

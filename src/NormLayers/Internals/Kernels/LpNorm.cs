@@ -13,13 +13,16 @@ namespace NormLayers.Internals.Kernels;
 /// on the shape alone.
 /// </para>
 /// <para>
-/// Arithmetic in double, rounded once. Where the powers of doubles leave double's range, a norm is taken again of the
-/// elements times a power of two. Other powers than 1 and 2 are <see cref="VectorMath"/>'s.
+/// Arithmetic in double, rounded once. Where the powers leave double's range, a norm is taken again of the elements
+/// divided by a power of two. Other powers than 1 and 2 are <see cref="VectorMath"/>'s.
 /// </para>
 /// </remarks>
 internal static unsafe class LpNorm
 {
     private const nint BlockLength = 256;
+
+    /// <summary>Below it, powers may have lost digits.</summary>
+    private const double LeastPower = 1e-250;
 
     /// <summary>The dimension among the others, and the formula's numbers.</summary>
     internal readonly record struct Parameters(nint Outer, nint Length, nint Inner, double P, double Eps);
@@ -99,8 +102,9 @@ internal static unsafe class LpNorm
             return;
         }
         (double product, double ties) = SumProducts<T, TNorm>(dy, x, n, norm);
-        double factor = norm >= parameters.Eps ? product / divisor * TNorm.Factor(norm, ties, parameters.P) : 0;
-        WriteRow<T, TNorm>(dy, x, result, n, norm, divisor, factor, parameters.P);
+        (double unit, double factor) = TNorm.Factor(norm, ties, parameters.P);
+        factor = norm >= parameters.Eps ? product / divisor * factor : 0;
+        WriteRow<T, TNorm>(dy, x, result, n, unit, divisor, factor, parameters.P);
     }
 
     private static double ReduceRow<T, TNorm>(T* x, nint n, double p)
@@ -164,18 +168,18 @@ internal static unsafe class LpNorm
         return (product, count);
     }
 
-    private static void WriteRow<T, TNorm>(T* dy, T* x, T* dx, nint n, double norm, double divisor, double factor, double p)
+    private static void WriteRow<T, TNorm>(T* dy, T* x, T* dx, nint n, double unit, double divisor, double factor, double p)
         where T : unmanaged
         where TNorm : struct, INorm
     {
-        Vector512<double> d = Vector512.Create(divisor), f = Vector512.Create(factor), norms = Vector512.Create(norm);
+        Vector512<double> d = Vector512.Create(divisor), f = Vector512.Create(factor), units = Vector512.Create(unit);
         nint i = 0;
         for (; i < n; i += Elements.Step)
         {
             nint count = Math.Min(n - i, Elements.Step);
             (Vector512<double> x0, Vector512<double> x1) = Elements.Load(in *x, i, count);
             (Vector512<double> g0, Vector512<double> g1) = Elements.Load(in *dy, i, count);
-            Elements.Store(Gradient<TNorm>(g0, x0, norms, d, f, p), Gradient<TNorm>(g1, x1, norms, d, f, p), ref *dx, i, count);
+            Elements.Store(Gradient<TNorm>(g0, x0, units, d, f, p), Gradient<TNorm>(g1, x1, units, d, f, p), ref *dx, i, count);
         }
     }
 
@@ -200,7 +204,11 @@ internal static unsafe class LpNorm
             }
             SumPlane<T, TNorm>(dy, x, factors, ties, norms, n, inner, width);
             for (nint i = 0; i < width; i++)
-                factors[i] = norms[i] >= parameters.Eps ? factors[i] / divisors[i] * TNorm.Factor(norms[i], ties[i], parameters.P) : 0;
+            {
+                (double unit, double factor) = TNorm.Factor(norms[i], ties[i], parameters.P);
+                factors[i] = norms[i] >= parameters.Eps ? factors[i] / divisors[i] * factor : 0;
+                norms[i] = unit;
+            }
             WritePlane<T, TNorm>(dy, x, result, norms, divisors, factors, n, inner, width, parameters.P);
         }
     }
@@ -257,7 +265,7 @@ internal static unsafe class LpNorm
         }
     }
 
-    private static void WritePlane<T, TNorm>(T* dy, T* x, T* dx, double* norms, double* divisors, double* factors, nint n, nint inner, nint width, double p)
+    private static void WritePlane<T, TNorm>(T* dy, T* x, T* dx, double* units, double* divisors, double* factors, nint n, nint inner, nint width, double p)
         where T : unmanaged
         where TNorm : struct, INorm
     {
@@ -268,8 +276,8 @@ internal static unsafe class LpNorm
                 nint count = Math.Min(width - i, Elements.Step);
                 (Vector512<double> x0, Vector512<double> x1) = Elements.Load(in *x, i, count);
                 (Vector512<double> g0, Vector512<double> g1) = Elements.Load(in *dy, i, count);
-                g0 = Gradient<TNorm>(g0, x0, Vector512.Load(norms + i), Vector512.Load(divisors + i), Vector512.Load(factors + i), p);
-                g1 = Gradient<TNorm>(g1, x1, Vector512.Load(norms + i + 8), Vector512.Load(divisors + i + 8), Vector512.Load(factors + i + 8), p);
+                g0 = Gradient<TNorm>(g0, x0, Vector512.Load(units + i), Vector512.Load(divisors + i), Vector512.Load(factors + i), p);
+                g1 = Gradient<TNorm>(g1, x1, Vector512.Load(units + i + 8), Vector512.Load(divisors + i + 8), Vector512.Load(factors + i + 8), p);
                 Elements.Store(g0, g1, ref *dx, i, count);
             }
         }
@@ -277,30 +285,35 @@ internal static unsafe class LpNorm
 
     /// <summary>(dy - factor · D(x)) / d; where the factor is zero D may be infinite, and is left out.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<double> Gradient<TNorm>(Vector512<double> dy, Vector512<double> x, Vector512<double> norm, Vector512<double> d, Vector512<double> factor, double p)
+    private static Vector512<double> Gradient<TNorm>(Vector512<double> dy, Vector512<double> x, Vector512<double> unit, Vector512<double> d, Vector512<double> factor, double p)
         where TNorm : struct, INorm
-        => (dy - Vector512.AndNot(factor * TNorm.Derivative(x, norm, p), Vector512.Equals(factor, Vector512<double>.Zero))) / d;
+        => (dy - Vector512.AndNot(factor * TNorm.Derivative(x, unit, p), Vector512.Equals(factor, Vector512<double>.Zero))) / d;
 
     /// <summary>max(norm, eps), and NaN where the norm is.</summary>
     private static double Larger(double norm, double eps) => norm < eps ? eps : norm;
 
-    /// <summary>The norm from the combined terms of n elements a stride apart; of scaled elements where the terms left double's range.</summary>
+    /// <summary>The norm from the combined terms of n elements a stride apart; of elements in units of the one that counts most where the terms left double's range.</summary>
     private static double NormOf<T, TNorm>(T* x, nint n, nint stride, double terms, double p)
         where T : unmanaged
         where TNorm : struct, INorm
     {
-        if (typeof(T) != typeof(double) || !TNorm.IsPower || p < 0 || terms is >= 1e-250 and <= double.MaxValue)
+        // The squares of floats stay inside it, and a row of zeros need not be searched.
+        if (!TNorm.IsPower || (typeof(T) != typeof(double) && p == 2) || terms is >= LeastPower and <= double.MaxValue)
             return TNorm.Root(terms, p);
-        double largest = 0;
+        double most = p > 0 ? 0 : double.PositiveInfinity;
         for (nint i = 0; i < n; i++)
-            largest = Math.Max(largest, Math.Abs(Elements.ToDouble(x[i * stride])));
-        if (largest == 0 || !double.IsFinite(largest))
+        {
+            double magnitude = Math.Abs(Elements.ToDouble(x[i * stride]));
+            most = p > 0 ? Math.Max(most, magnitude) : Math.Min(most, magnitude);
+        }
+        if (most == 0 || !double.IsFinite(most))
             return TNorm.Root(terms, p);
-        int shift = -Math.ILogB(largest);
+        // A power of two, by which a division is exact, unless the powers of numbers up to two leave the range as well.
+        double unit = Math.Abs(p) <= 512 ? Math.ScaleB(1, Math.ILogB(most)) : most;
         Vector512<double> scaled = Vector512.Create(TNorm.Identity);
         for (nint i = 0; i < n; i++)
-            scaled = TNorm.Combine(scaled, TNorm.Term(Vector512.Create(Math.ScaleB(Elements.ToDouble(x[i * stride]), shift)), p));
-        return Math.ScaleB(TNorm.Root(scaled[0], p), -shift);
+            scaled = TNorm.Combine(scaled, TNorm.Term(Vector512.Create(Elements.ToDouble(x[i * stride]) / unit), p));
+        return TNorm.Root(scaled[0], p) * unit;
     }
 
     /// <summary>A norm: the root of the combination of each element's term.</summary>
@@ -320,10 +333,10 @@ internal static unsafe class LpNorm
 
         static virtual double Root(double terms, double p) => terms;
 
-        /// <summary>The norm's derivative by x is this times <see cref="Factor"/>.</summary>
-        static abstract Vector512<double> Derivative(Vector512<double> x, Vector512<double> norm, double p);
+        /// <summary>The norm's derivative by x is this times <see cref="Factor"/>, which also says in which unit x is taken.</summary>
+        static abstract Vector512<double> Derivative(Vector512<double> x, Vector512<double> unit, double p);
 
-        static virtual double Factor(double norm, double ties, double p) => 1;
+        static virtual (double Unit, double Factor) Factor(double norm, double ties, double p) => (norm, 1);
     }
 
     private static class Magnitude
@@ -346,7 +359,7 @@ internal static unsafe class LpNorm
         // NaN is no zero.
         public static Vector512<double> Term(Vector512<double> x, double p) => Vector512.AndNot(Vector512<double>.One, Vector512.Equals(x, Vector512<double>.Zero));
 
-        public static Vector512<double> Derivative(Vector512<double> x, Vector512<double> norm, double p) => Vector512<double>.Zero;
+        public static Vector512<double> Derivative(Vector512<double> x, Vector512<double> unit, double p) => Vector512<double>.Zero;
     }
 
     private readonly struct Magnitudes : INorm
@@ -355,7 +368,7 @@ internal static unsafe class LpNorm
 
         public static Vector512<double> Term(Vector512<double> x, double p) => Vector512.Abs(x);
 
-        public static Vector512<double> Derivative(Vector512<double> x, Vector512<double> norm, double p) => Magnitude.Sign(x);
+        public static Vector512<double> Derivative(Vector512<double> x, Vector512<double> unit, double p) => Magnitude.Sign(x);
     }
 
     private readonly struct Squares : INorm
@@ -368,9 +381,9 @@ internal static unsafe class LpNorm
 
         public static double Root(double terms, double p) => Math.Sqrt(terms);
 
-        public static Vector512<double> Derivative(Vector512<double> x, Vector512<double> norm, double p) => x;
+        public static Vector512<double> Derivative(Vector512<double> x, Vector512<double> unit, double p) => x;
 
-        public static double Factor(double norm, double ties, double p) => norm == 0 ? 0 : 1 / norm;
+        public static (double Unit, double Factor) Factor(double norm, double ties, double p) => (norm, norm == 0 ? 0 : 1 / norm);
     }
 
     private readonly struct Powers : INorm
@@ -384,10 +397,15 @@ internal static unsafe class LpNorm
         public static double Root(double terms, double p) => VectorMath.Pow(Vector512.Create(terms), 1 / p)[0];
 
         // For p below 1 the power of zero is infinite; PyTorch takes zero.
-        public static Vector512<double> Derivative(Vector512<double> x, Vector512<double> norm, double p)
-            => Vector512.ConditionalSelect(Vector512.Equals(x, Vector512<double>.Zero), x, Magnitude.Sign(x) * VectorMath.Pow(Vector512.Abs(x), p - 1));
+        public static Vector512<double> Derivative(Vector512<double> x, Vector512<double> unit, double p)
+            => Vector512.ConditionalSelect(Vector512.Equals(x, Vector512<double>.Zero), x, Magnitude.Sign(x) * VectorMath.Pow(Vector512.Abs(x) / unit, p - 1));
 
-        public static double Factor(double norm, double ties, double p) => norm == 0 ? 0 : VectorMath.Pow(Vector512.Create(norm), 1 - p)[0];
+        // Nearly always the unit is one; where the two powers could leave double's range, it is the norm.
+        public static (double Unit, double Factor) Factor(double norm, double ties, double p)
+        {
+            double factor = norm == 0 ? 0 : VectorMath.Pow(Vector512.Create(norm), 1 - p)[0];
+            return factor is >= LeastPower and <= 1 / LeastPower || norm == 0 || !double.IsFinite(norm) ? (1, factor) : (norm, 1);
+        }
     }
 
     private readonly struct Largest : INorm
@@ -400,9 +418,9 @@ internal static unsafe class LpNorm
 
         public static Vector512<double> Combine(Vector512<double> a, Vector512<double> b) => Vector512.Max(a, b);
 
-        public static Vector512<double> Derivative(Vector512<double> x, Vector512<double> norm, double p) => Magnitude.Sign(x) * Magnitude.Ties(x, norm);
+        public static Vector512<double> Derivative(Vector512<double> x, Vector512<double> unit, double p) => Magnitude.Sign(x) * Magnitude.Ties(x, unit);
 
-        public static double Factor(double norm, double ties, double p) => 1 / ties;
+        public static (double Unit, double Factor) Factor(double norm, double ties, double p) => (norm, 1 / ties);
     }
 
     private readonly struct Smallest : INorm
@@ -415,8 +433,8 @@ internal static unsafe class LpNorm
 
         public static Vector512<double> Combine(Vector512<double> a, Vector512<double> b) => Vector512.Min(a, b);
 
-        public static Vector512<double> Derivative(Vector512<double> x, Vector512<double> norm, double p) => Magnitude.Sign(x) * Magnitude.Ties(x, norm);
+        public static Vector512<double> Derivative(Vector512<double> x, Vector512<double> unit, double p) => Magnitude.Sign(x) * Magnitude.Ties(x, unit);
 
-        public static double Factor(double norm, double ties, double p) => 1 / ties;
+        public static (double Unit, double Factor) Factor(double norm, double ties, double p) => (norm, 1 / ties);
     }
 }
