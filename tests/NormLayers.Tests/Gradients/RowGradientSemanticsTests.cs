@@ -145,6 +145,34 @@ public abstract class RowGradientSemanticsTests<T> where T : unmanaged, IBinaryF
         }
     }
 
+    [Theory]
+    [InlineData("BatchNorm1d(1)")]
+    [InlineData("InstanceNorm1d(1, affine=True, track_running_stats=True)")]
+    [InlineData("InstanceNorm1d(1, track_running_stats=True)")]
+    public void NonFinite_BesideRunningStatistics_StaysOutOfTheGradientOfTheInput(string text)
+    {
+        NormLayer<T> layer = NormLayer.Parse<T>(text);
+        layer.Eval();
+        // The last is shared among the threads.
+        foreach (int length in new[] { 1, 3, 17, 40, 70, 3000, 200_000 })
+        {
+            foreach (int samples in new[] { 1, 5 })
+            {
+                T[] x = new Generator(3).Values<T>(samples * length), dy = new Generator(4).Values<T>(samples * length);
+                layer.Forward(Tensor.Create([.. x], [samples, 1, length]), out ForwardPass<T> pass);
+                T[] expected = Tensors.ToArray(layer.Backward(Tensor.Create(dy, [samples, 1, length]), pass));
+                foreach (T value in new[] { T.NaN, T.PositiveInfinity })
+                {
+                    x[^1] = x[x.Length / 2] = value;
+                    layer.Forward(Tensor.Create([.. x], [samples, 1, length]), out pass);
+                    T[] actual = Tensors.ToArray(layer.Backward(Tensor.Create(dy, [samples, 1, length]), pass));
+                    for (int i = 0; i < x.Length; i++)
+                        Assert.True(T.Abs(actual[i] - expected[i]) <= T.Abs(expected[i]) * T.CreateChecked(1e-6), $"{samples} of {length}, element {i}: {actual[i]}, expected {expected[i]}");
+                }
+            }
+        }
+    }
+
     [Fact]
     public void Gradients_OfNothing_AreEmptyAndLeaveTheParametersAlone()
     {

@@ -131,6 +131,9 @@ internal static unsafe partial class RowNorm
             return true;
         if (!sums.AreExactInFloat(group.ScaledRstd, layout.Length, layout.Statistic, out double mean, out double product) && !FloatSums.AreExactInFloat(part.MeanSquare(), mean, product))
             return false;
+        // The statistics are given, and the elements are not finite.
+        if (!layout.Scaled && !double.IsFinite(sums.Product))
+            return false;
         part.Group.Set<T>(in group, mean, product, ofTerms: false);
         WriteRuns(in part, 0, count);
         return true;

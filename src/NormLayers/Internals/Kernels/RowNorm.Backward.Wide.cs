@@ -157,7 +157,8 @@ internal static unsafe partial class RowNorm
                 }
                 if (part.Dx == null)
                     continue;
-                if (total.AreExactInFloat(work.Statistics[g].ScaledRstd, work.Layout.Length, work.Layout.Statistic, out double mean, out double product) || FloatSums.AreExactInFloat(part.MeanSquare(), mean, product))
+                if ((total.AreExactInFloat(work.Statistics[g].ScaledRstd, work.Layout.Length, work.Layout.Statistic, out double mean, out double product) || FloatSums.AreExactInFloat(part.MeanSquare(), mean, product))
+                    && (work.Layout.Scaled || double.IsFinite(total.Product)))
                 {
                     part.Group.Set<T>(in work.Statistics[g], mean, product, ofTerms: false);
                     Partition.Run(count, threads, &WriteRuns<T>, &part);

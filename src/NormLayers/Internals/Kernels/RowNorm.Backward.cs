@@ -209,6 +209,13 @@ internal static unsafe partial class RowNorm
             return;
 
         ref T result = ref Unsafe.Add(ref dx, start);
+        if (!layout.Scaled && !double.IsFinite(product))
+        {
+            // Statistics that are given do not move with the input, which then may be infinite or NaN.
+            for (nint i = 0; i < layout.Length; i++)
+                Unsafe.Add(ref result, i) = Elements.FromDouble<T>(Elements.ToDouble(Unsafe.Add(ref gradient, i)) * At(in weight, first + i / layout.Run, 1) * group.Rstd);
+            return;
+        }
         double mean = layout.Centered ? sum / layout.Length : 0, meanProduct = layout.Scaled ? product / layout.Length : 0;
         if (layout.Run == 1)
         {

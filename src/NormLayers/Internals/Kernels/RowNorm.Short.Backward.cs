@@ -135,9 +135,12 @@ internal static unsafe partial class RowNorm
         static uint AreInFloat(ref Vector512<double> sum, ref Vector512<double> product, Vector512<double> squares, Vector512<double> lo, Vector512<double> rstd, Vector512<double> variance, in RowLayout layout)
         {
             Vector512<double> share = Vector512.Create(1.0 / layout.Length);
+            Vector512<double> hasDigits = Vector512.GreaterThanOrEqual(variance, Vector512.Create(Moments.LeastFloatVariance)) | Vector512.Equals(variance, Vector512<double>.Zero);
+            // Beside statistics that are given, elements that are not finite.
+            if (!layout.Scaled)
+                hasDigits &= Vector512.LessThan(Vector512.Abs(product), Vector512.Create(double.PositiveInfinity));
             product = layout.Scaled ? (product - lo * sum) * rstd * share : default;
             sum = layout.Centered ? sum * share : default;
-            Vector512<double> hasDigits = Vector512.GreaterThanOrEqual(variance, Vector512.Create(Moments.LeastFloatVariance)) | Vector512.Equals(variance, Vector512<double>.Zero);
             return (uint)(FloatSums.AreExactInFloat(squares * share, sum, product) & hasDigits).ExtractMostSignificantBits();
         }
     }
@@ -183,7 +186,7 @@ internal static unsafe partial class RowNorm
         Vector512<double> sum = Vector512.Create(layout.Centered ? Moments.Fold(s) / rows.Length : 0), product = Vector512.Create(layout.Scaled ? Moments.Fold(p) / rows.Length : 0);
         for (int i = 0; i < rows.Length; i += 8)
         {
-            Vector512<double> n = (Elements.LoadDoubles(x + i) - mean - low) * rstd, v = (Elements.LoadDoubles(dy + i) * Elements.LoadDoubles(rows.Weights + i) - sum - n * product) * rstd;
+            Vector512<double> n = layout.Scaled ? (Elements.LoadDoubles(x + i) - mean - low) * rstd : default, v = (Elements.LoadDoubles(dy + i) * Elements.LoadDoubles(rows.Weights + i) - sum - n * product) * rstd;
             Vector256<float> rounded = Vector512.Narrow(v, v).GetLower();
             new Span<float>(&rounded, Math.Min(8, rows.Length - i)).CopyTo(new Span<float>(dx + i, 8));
         }
