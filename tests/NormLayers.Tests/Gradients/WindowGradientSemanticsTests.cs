@@ -20,6 +20,25 @@ public abstract class WindowGradientSemanticsTests<T> where T : unmanaged, IBina
     }
 
     [Fact]
+    public void BetaZero_WhereTheDenominatorIsZeroOrNotFinite_GivesTheGradientOfTheOutput()
+    {
+        var norm = new NormCase("LocalResponseNorm", 3, 2, 5, 33) { Beta = 0, Alpha = 0.5, K = 0 };
+        var generator = new Generator(1);
+        Operands<T> operands = norm.Make<T>(generator);
+        Array.Clear(operands.X, 0, 5 * 33);
+        int[] places = [5 * 33 + 2 * 33 + 7, 5 * 33 + 4 * 33 + 20];
+        (operands.X[places[0]], operands.X[places[1]]) = (T.PositiveInfinity, T.NaN);
+        T[] dy = generator.Values<T>(norm.Count), dx = norm.Backward(operands, dy).Input!, tangent = norm.Jvp(operands, dy);
+        for (int i = 0; i < norm.Count; i++)
+        {
+            // As in PyTorch, whose square has a gradient of 0 times x.
+            T expected = places.Contains(i) ? T.NaN : dy[i];
+            Assert.Equal(expected, dx[i]);
+            Assert.Equal(expected, tangent[i]);
+        }
+    }
+
+    [Fact]
     public void AlphaZero_DividesByAPowerOfK()
     {
         var norm = new NormCase("LocalResponseNorm", 3, 2, 5, 33) { Alpha = 0, Beta = 0.5, K = 4 };

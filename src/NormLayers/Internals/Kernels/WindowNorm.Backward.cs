@@ -29,6 +29,11 @@ internal static unsafe partial class WindowNorm
     /// <summary>Computes dx from dy and x, contiguous; dx may be dy itself.</summary>
     internal static void Backward<T>(ref readonly T dy, ref readonly T x, ref T dx, nint samples, nint channels, nint run, in WindowParameters window, int maxThreads) where T : unmanaged
     {
+        if (window.Beta == 0)
+        {
+            WithoutPower(in dy, in x, ref dx, samples * channels * run);
+            return;
+        }
         fixed (T* pdy = &dy, px = &x, pdx = &dx)
         {
             var work = new BackwardWork<T> { Dy = pdy, X = px, Dx = pdx, Channels = channels, Run = run, Window = window };
@@ -40,6 +45,16 @@ internal static unsafe partial class WindowNorm
             }
             nint blocks = samples * new Planes(channels, run, in window, 2).BlocksPerSample;
             Partition.Run(blocks, threads, &BackwardBlocks<T>, &work);
+        }
+    }
+
+    /// <summary>Where beta is 0, y is x, and no denominator has a part in a derivative, not even one that is 0 or infinite; only x has where it is not finite, as in PyTorch. A null reference stands for zeros, or a result that is not wanted.</summary>
+    private static void WithoutPower<T>(ref readonly T source, ref readonly T x, ref T result, nint count) where T : unmanaged
+    {
+        for (nint i = 0; i < count && !Unsafe.IsNullRef(in result); i++)
+        {
+            bool isFinite = double.IsFinite(Elements.ToDouble(Unsafe.Add(ref Unsafe.AsRef(in x), i)));
+            Unsafe.Add(ref result, i) = !isFinite ? Elements.FromDouble<T>(double.NaN) : Unsafe.IsNullRef(in source) ? default : Unsafe.Add(ref Unsafe.AsRef(in source), i);
         }
     }
 
@@ -142,6 +157,11 @@ internal static unsafe partial class WindowNorm
     /// <summary>Computes the output's tangent from the input's tangent dx and x, contiguous; the result may be dx itself.</summary>
     internal static void Jvp<T>(ref readonly T dx, ref readonly T x, ref T dy, nint samples, nint channels, nint run, in WindowParameters window) where T : unmanaged
     {
+        if (window.Beta == 0)
+        {
+            WithoutPower(in dx, in x, ref dy, samples * channels * run);
+            return;
+        }
         var planes = new Planes(channels, run, in window, 2);
         using var rented = new RentedDoubles(planes.TotalLength);
         for (nint block = 0; block < samples * planes.BlocksPerSample; block++)
@@ -172,6 +192,12 @@ internal static unsafe partial class WindowNorm
     /// <summary>Computes the gradients of the backward for the cotangent v of its result; all contiguous, the results apart from the rest, and a null reference where one is not wanted.</summary>
     internal static void DoubleBackward<T>(ref readonly T dy, ref readonly T x, ref readonly T v, ref T gradDy, ref T gradX, nint samples, nint channels, nint run, in WindowParameters window) where T : unmanaged
     {
+        if (window.Beta == 0)
+        {
+            WithoutPower(in v, in x, ref gradDy, samples * channels * run);
+            WithoutPower(in Unsafe.NullRef<T>(), in x, ref gradX, samples * channels * run);
+            return;
+        }
         var planes = new Planes(channels, run, in window, 4);
         using var rented = new RentedDoubles(planes.TotalLength);
         Vector512<double> factor = Vector512.Create(2 * window.Scale * window.Beta), factor2 = Vector512.Create(2 * window.Scale * (window.Beta + 1));
