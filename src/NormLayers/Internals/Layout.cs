@@ -108,10 +108,15 @@ internal static class Layout
         MemoryOrder order = OrderOf<T>(destination);
         if (order == MemoryOrder.Strided || (order == MemoryOrder.ChannelsLast && !channelsLast))
             Throw($"Expected a {(channelsLast ? "channels-last or " : "")}row-major contiguous {name}, got shape {Text(destination.Lengths)} with strides {Text(destination.Strides)}.", name);
+        if (!IsAligned(in TensorMarshal.GetReference(destination)))
+            Throw($"Expected a {name} whose address is a multiple of {Unsafe.SizeOf<T>()}, the size of its elements, got one in between: a span of bytes that was cast, say.", name);
         bool inPlace = OrderOf(input) == order && Unsafe.SizeOf<TIn>() == Unsafe.SizeOf<T>()
             && Unsafe.AreSame(in Unsafe.As<TIn, byte>(ref Unsafe.AsRef(in TensorMarshal.GetReference(input))), in Unsafe.As<T, byte>(ref TensorMarshal.GetReference(destination)));
         if (!inPlace && Overlaps(input, destination))
             Throw($"The {name} may overlap the input only if both are contiguous and start at the same place.", name);
+
+        // Stores past the caches need it.
+        static unsafe bool IsAligned(ref readonly T element) => (nint)Unsafe.AsPointer(ref Unsafe.AsRef(in element)) % sizeof(T) == 0;
 
         [DoesNotReturn]
         static void Throw(string message, string name) => throw new ArgumentException(message, name);

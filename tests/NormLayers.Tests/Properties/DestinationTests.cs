@@ -96,6 +96,16 @@ public sealed class DestinationTests
         }
     }
 
+    [Theory]
+    [MemberData(nameof(Names))]
+    public unsafe void Destination_BetweenTheAddressesOfElements_IsRefused(string name)
+        => Refuse(name, "Expected a destination whose address is a multiple of 4, the size of its elements",
+            memory =>
+            {
+                fixed (float* first = memory)
+                    Apply(name, Input(), new TensorSpan<float>((float*)((byte*)first + 2), 24, [2, 4, 3], [12, 3, 1]));
+            });
+
     [Fact]
     public void Input_Refused_LeavesTheDestinationAlone()
     {
