@@ -9,7 +9,10 @@ internal readonly ref struct RentedDoubles
 
     internal RentedDoubles(nint length)
     {
-        array = length == 0 ? [] : ArrayPool<double>.Shared.Rent(checked((int)length));
+        // Windows over tens of millions of channels.
+        if (length > Array.MaxLength)
+            throw new ArgumentException($"Expected an input that takes scratch memory of at most {Array.MaxLength} doubles, got one that takes {length}: a dimension is too long.");
+        array = length == 0 ? [] : ArrayPool<double>.Shared.Rent((int)length);
         Span = array.AsSpan(0, (int)length);
     }
 

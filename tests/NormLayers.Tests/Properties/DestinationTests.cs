@@ -107,6 +107,15 @@ public sealed class DestinationTests
             });
 
     [Fact]
+    public void Input_OfTooManyChannelsForItsScratch_IsRefused()
+    {
+        // Zeros that nobody reads.
+        Tensor<Half> x = Tensor.Create(new Half[34_000_000], [1, 34_000_000, 1]);
+        string message = Assert.Throws<ArgumentException>(() => Functional.LocalResponseNormDoubleBackward(x.AsReadOnlyTensorSpan(), x.AsReadOnlyTensorSpan(), 5, 1e-4, 0.75, 1, x.AsReadOnlyTensorSpan(), default, default)).Message;
+        Assert.Contains("Expected an input that takes scratch memory of at most 2147483591 doubles, got one that takes 2176000", message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Input_Refused_LeavesTheDestinationAlone()
     {
         var memory = new float[24];
