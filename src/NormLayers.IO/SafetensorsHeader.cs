@@ -33,7 +33,13 @@ internal sealed class SafetensorsHeader
         string path = file.Path;
         if (file.Length < 8)
             throw Refusal.Of(path, $"is not a .safetensors file: it has {file.Length} bytes, and 8 hold the length of the header.");
-        ulong length = BinaryPrimitives.ReadUInt64LittleEndian(file.Bytes(8));
+        // Taken for a length, the names that other files begin with would be told as a header too long.
+        ReadOnlySpan<byte> start = file.Bytes(8);
+        if (start[0] == 0x93 && start[1..6].SequenceEqual("NUMPY"u8))
+            throw Refusal.Of(path, "is not a .safetensors file but a .npy file.");
+        if (start.StartsWith("PK\u0003\u0004"u8))
+            throw Refusal.Of(path, "is not a .safetensors file but a zip archive, as .npz files and PyTorch's own are.");
+        ulong length = BinaryPrimitives.ReadUInt64LittleEndian(start);
         if (length > MaxLength)
             throw Refusal.Of(path, $"has a header of {length} bytes; accepted are at most {MaxLength}.");
         if (8 + (long)length > file.Length)

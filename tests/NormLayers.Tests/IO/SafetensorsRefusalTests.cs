@@ -20,6 +20,8 @@ public sealed class SafetensorsRefusalTests : IDisposable
     [InlineData("00E1F50500000000", "the header ends at byte 100000008, the file has 8")]
     [InlineData("01E1F50500000000", "header of 100000001 bytes; accepted are at most 100000000")]
     [InlineData("FFFFFFFFFFFFFFFF", "header of 18446744073709551615 bytes")]
+    [InlineData("934E554D5059010076007B276465736372", "is not a .safetensors file but a .npy file.")]
+    [InlineData("504B03041400000000000000", "is not a .safetensors file but a zip archive, as .npz files and PyTorch's own are.")]
     [InlineData("02000000000000005B5D", "does not begin with '{'")]
     [InlineData("04000000000000007B22FF22", "not UTF-8")]
     public void Open_BrokenStart_IsRefused(string hex, string message) => Refused(Convert.FromHexString(hex), message);
