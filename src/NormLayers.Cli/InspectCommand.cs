@@ -60,7 +60,7 @@ internal static class InspectCommand
         {
             cancellation.ThrowIfCancellationRequested();
             var parameters = layer.Parameters.Select(parameter => (parameter, parameter.ReadStatistics())).ToList();
-            found.Add(new Found(layer, parameters, ModelLayer.FindProblems(parameters)));
+            found.Add(new Found(layer, parameters, layer.FindProblems(parameters)));
         }
         return found;
     }

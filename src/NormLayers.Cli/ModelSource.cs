@@ -89,7 +89,7 @@ internal sealed class ModelSource
                 OnnxNormalization node = Node();
                 if (type is not null || eps is not null || groups is not null)
                     throw new Refused($"{(type is not null ? "--type" : eps is not null ? "--eps" : "--groups")} was given for {path}; an .onnx file holds the node's own.");
-                return (node.IsLayer && values.Length == 0 && (lengths.Length > 0 || node.Text is not null) ? node.ToLayer<T>(lengths) : null, node.Kind, Describe(node));
+                return (node.IsLayer && values.Length == 0 && (lengths.Length > 0 || node.Unknown is null) ? node.ToLayer<T>(lengths) : null, node.Kind, Describe(node));
             }
             if (values.Length > 0)
                 throw new Refused($"--value '{values[0]}' was given for {path}; it names a value of an .onnx file's node.");

@@ -17,21 +17,26 @@ public abstract class ModelLayer
     /// leaves open which: <see cref="Unknown"/> then says what is missing.</summary>
     public abstract string? Text { get; }
 
-    /// <summary>What the file does not tell of the layer, and how to give it; null where it tells all.</summary>
+    /// <summary>What the file does not tell of the layer, and how to give it; null where it tells all, or what cannot be (<see cref="FindProblems()"/>).</summary>
     public abstract string? Unknown { get; }
 
     /// <summary>The parameters that the file holds: weight and bias, then running statistics, under PyTorch's names.</summary>
     public IReadOnlyList<ModelParameter> Parameters { get; }
 
-    /// <summary>Reads the parameters and says what is wrong with them: values that are not finite, variances that are
+    /// <summary>What is wrong with the layer itself; null where nothing is.</summary>
+    private protected virtual string? Fault => null;
+
+    /// <summary>Reads the parameters and says what is wrong: dimensions that the input does not have, values that are not finite, variances that are
     /// negative or zero, channels whose weight is zero so that their output is constant.</summary>
     /// <returns>One sentence each, none for a sound layer.</returns>
     /// <exception cref="InvalidDataException">A parameter cannot be read.</exception>
     public IReadOnlyList<string> FindProblems() => FindProblems(Parameters.Select(parameter => (parameter, parameter.ReadStatistics())));
 
-    internal static IReadOnlyList<string> FindProblems(IEnumerable<(ModelParameter Parameter, ParameterStatistics Statistics)> parameters)
+    internal IReadOnlyList<string> FindProblems(IEnumerable<(ModelParameter Parameter, ParameterStatistics Statistics)> parameters)
     {
         var problems = new List<string>();
+        if (Fault is { } fault)
+            problems.Add(fault);
         foreach ((ModelParameter parameter, ParameterStatistics statistics) in parameters)
         {
             if (statistics.NonFinite > 0)

@@ -39,15 +39,27 @@ public sealed partial class OnnxNormalization : ModelLayer
     public override string Kind => IsWrittenOut ? $"{Operator}, written out" : Operator;
 
     /// <inheritdoc/>
-    public override string? Text => Describe(StaticShape, out _);
+    public override string? Text => Told.Text;
 
     /// <inheritdoc/>
-    public override string? Unknown
+    public override string? Unknown => Told.Unknown;
+
+    private protected override string? Fault => Told.Fault;
+
+    /// <summary>The layer as the file tells it, what it leaves open, and what in it cannot be: that is this node's fault, not the file's others'.</summary>
+    private (string? Text, string? Unknown, string? Fault) Told
     {
         get
         {
-            _ = Describe(StaticShape, out string? unknown);
-            return unknown;
+            try
+            {
+                string? text = Describe(StaticShape, out string? unknown);
+                return (text, unknown, null);
+            }
+            catch (InvalidDataException fault)
+            {
+                return (null, null, fault.Message[(node.Graph.Path.Length + ": ".Length)..].TrimEnd('.'));
+            }
         }
     }
 

@@ -91,6 +91,24 @@ public sealed class CliModelTests : Sandbox
     }
 
     [Fact]
+    public void Inspect_OneNodeThatCannotBe_IsReportedAndTheOthersListed()
+    {
+        ModelProto model = Model(
+            Value("x", 2, 3), [Node("LayerNormalization", "x w", "y", Integer("axis", 2)), Node("LayerNormalization", "x w", "z")], [Raw("w", [3], 1, 2, 3)]);
+        System.IO.File.WriteAllBytes(File("m.onnx"), model.ToByteArray());
+        OnnxNormalization node = OnnxModel.Load(File("m.onnx")).Find("y");
+        Assert.Equal((null, null), (node.Text, node.Unknown));
+        const string fault = "node 'y': normalizes from axis 2, and its input has 2 dimensions";
+        Assert.Equal([fault], node.FindProblems());
+        Assert.Equal($"{File("m.onnx")}: {fault}.", Assert.Throws<InvalidDataException>(() => node.ToLayer<float>()).Message);
+        string output = Succeed("inspect", File("m.onnx")).Output;
+        Assert.Contains("2 normalization layers, 1 with something wrong", output, StringComparison.Ordinal);
+        Assert.Contains($"  wrong: {fault} ", output, StringComparison.Ordinal);
+        Assert.Contains("  LayerNorm((3,), eps=1e-05, elementwise_affine=True) ", output, StringComparison.Ordinal);
+        Assert.EndsWith($"{fault}.", Refuse("export", File("m.onnx"), "--layer", "y", "--output", File("y.onnx")), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Run_LayerAtTheTopLevel_HasTheEmptyName()
     {
         var writer = new SafetensorsWriter();
