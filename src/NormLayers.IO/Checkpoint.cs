@@ -3,8 +3,9 @@ namespace NormLayers.IO;
 /// <summary>A .safetensors file as a checkpoint of a model: the normalization layers in it, recognized by the names and shapes of their parameters.</summary>
 /// <remarks>
 /// Names are PyTorch's (<c>weight</c>, <c>bias</c>, <c>running_mean</c>, <c>running_var</c>, <c>num_batches_tracked</c>), Keras's
-/// (<c>gamma</c>, <c>beta</c>, <c>moving_mean</c>, <c>moving_variance</c>), Paddle's (<c>w_0</c>, <c>b_0</c>, <c>w_1</c>, <c>w_2</c>) and
-/// Flax's (<c>scale</c>, <c>bias</c>, <c>mean</c>, <c>var</c>), after a last <c>.</c> or <c>/</c>. The tensors that share the part
+/// (<c>gamma</c>, <c>beta</c>, <c>moving_mean</c>, <c>moving_variance</c>), Paddle's (<c>w_0</c>, <c>b_0</c>, <c>w_1</c>, <c>w_2</c>, or
+/// PyTorch's with <c>_mean</c> and <c>_variance</c>) and Flax's (<c>scale</c>, <c>bias</c>, <c>mean</c>, <c>var</c>, the last two under
+/// <c>params</c> or <c>batch_stats</c>), after a last <c>.</c> or <c>/</c>. The tensors that share the part
 /// before it are a normalization layer if they all have the weight's shape and are nothing else's.
 /// </remarks>
 public sealed class Checkpoint : IDisposable
@@ -21,6 +22,11 @@ public sealed class Checkpoint : IDisposable
             if (!groups.TryGetValue(prefix, out List<(string, TensorInfo)>? group))
                 groups.Add(prefix, group = []);
             group.Add((last, file.Info(name)));
+        }
+        foreach (string prefix in groups.Keys.ToList())
+        {
+            if (ParameterNames.StatisticsPrefix(prefix) is { } apart && groups.Remove(apart, out List<(string, TensorInfo)>? statistics))
+                groups[prefix].AddRange(statistics);
         }
         var layers = new List<CheckpointLayer>();
         foreach ((string prefix, List<(string Last, TensorInfo Info)> group) in groups)

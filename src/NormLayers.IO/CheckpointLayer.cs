@@ -125,7 +125,7 @@ public sealed partial class CheckpointLayer : ModelLayer
         return RmsName().IsMatch(last) ? ["RMSNorm"] : ["LayerNorm", "RMSNorm"];
     }
 
-    [GeneratedRegex("layer_?norm|^ln(_?\\w)?$|_ln$", RegexOptions.IgnoreCase)]
+    [GeneratedRegex("layer_?norm|^ln(\\d*|\\w)$|^ln_|_ln$", RegexOptions.IgnoreCase)]
     private static partial Regex LayerName();
 
     [GeneratedRegex("group_?norm|^gn_?\\d*$", RegexOptions.IgnoreCase)]

@@ -90,6 +90,57 @@ public sealed class CliModelTests : Sandbox
         Assert.Contains("  not in the file: which of LayerNorm, GroupNorm, InstanceNorm it is, and eps, and a GroupNorm's number of groups ", Succeed("inspect", File("m.safetensors")).Output, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("bn", "bn/gamma:0", "bn/beta:0", "bn/moving_mean:0", "bn/moving_variance:0", "Keras", 1e-3)]
+    [InlineData("bn", "bn.gamma", "bn.beta", "bn.moving_mean", "bn.moving_variance", "Keras", 1e-3)]
+    [InlineData("params/block/bn", "params/block/bn/scale", "params/block/bn/bias", "batch_stats/block/bn/mean", "batch_stats/block/bn/var", "Flax", 1e-5)]
+    [InlineData("params.bn", "params.bn.scale", "params.bn.bias", "batch_stats.bn.mean", "batch_stats.bn.var", "Flax", 1e-5)]
+    [InlineData("bn", "bn.scale", "bn.bias", "bn.mean", "bn.var", "Flax", 1e-5)]
+    [InlineData("bn_0", "bn_0.w_0", "bn_0.b_0", "bn_0.w_1", "bn_0.w_2", "Paddle", 1e-5)]
+    [InlineData("bn", "bn.weight", "bn.bias", "bn._mean", "bn._variance", "Paddle", 1e-5)]
+    [InlineData("_orig_mod.bn", "_orig_mod.bn.weight", "_orig_mod.bn.bias", "_orig_mod.bn.running_mean", "_orig_mod.bn.running_var", "PyTorch", 1e-5)]
+    public void BatchNorm_UnderAnyFrameworksNames_IsFoundAndLoaded(string layer, string weight, string bias, string mean, string variance, string framework, double eps)
+    {
+        var writer = new SafetensorsWriter();
+        string[] names = [weight, bias, mean, variance];
+        foreach (string name in names.Order(StringComparer.Ordinal))
+            writer.Add(name, System.Numerics.Tensors.Tensor.Create<float>([Array.IndexOf(names, name) + 1, 5], [2]));
+        writer.Save(File("m.safetensors"));
+        using Checkpoint checkpoint = Checkpoint.Open(File("m.safetensors"));
+        CheckpointLayer found = Assert.Single(checkpoint.Layers);
+        Assert.Equal((layer, framework, eps), (found.Name, found.Framework, found.DefaultEps));
+        NormLayer<float> made = found.ToLayer<float>(3);
+        var loaded = new BatchNorm1d<float>(2);
+        loaded.LoadFrom(File("m.safetensors"), layer);
+        foreach (BatchNorm<float> norm in new[] { (BatchNorm<float>)made, loaded })
+        {
+            Assert.Equal([1f, 5, 2, 5, 3, 5, 4, 5], new[] { norm.Weight!.Value, norm.Bias!.Value, norm.RunningMean!, norm.RunningVar! }.SelectMany(Tensors.ToArray));
+        }
+    }
+
+    [Fact]
+    public void LoadFrom_LayerThatHasRunningStatisticsAlone_GivesThemBack()
+    {
+        var saved = new BatchNorm1d<float>(2, affine: false);
+        saved.Forward(System.Numerics.Tensors.Tensor.Create<float>([1, 2, 3, 5], [2, 2]));
+        saved.Save(File("m.safetensors"), "bn");
+        var loaded = new BatchNorm1d<float>(2, affine: false);
+        loaded.LoadFrom(File("m.safetensors"), "bn");
+        Assert.Equal(Tensors.ToArray(saved.RunningVar!), Tensors.ToArray(loaded.RunningVar!));
+    }
+
+    [Theory]
+    [InlineData("ln_pre", "LayerNorm")]
+    [InlineData("attn_ln", "LayerNorm")]
+    [InlineData("ln_1", "LayerNorm")]
+    [InlineData("lnorm", "LayerNorm or GroupNorm or InstanceNorm")]
+    public void Inspect_NameThatTellsTheType_IsTaken(string name, string type)
+    {
+        NormLayer.Parse("LayerNorm(2)").Save(File("m.safetensors"), name);
+        using Checkpoint checkpoint = Checkpoint.Open(File("m.safetensors"));
+        Assert.Equal($"{type} (PyTorch)", Assert.Single(checkpoint.Layers).Kind);
+    }
+
     [Fact]
     public void Inspect_OneNodeThatCannotBe_IsReportedAndTheOthersListed()
     {
