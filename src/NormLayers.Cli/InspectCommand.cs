@@ -22,7 +22,7 @@ internal static class InspectCommand
     // A pipe has no width; a terminal's own is taken.
     private const int PipeWidth = 240;
 
-    private sealed record Found(ModelLayer Layer, IReadOnlyList<(ModelParameter Parameter, ParameterStatistics Statistics)> Parameters, IReadOnlyList<string> Problems);
+    private sealed record Found(ModelLayer Layer, IReadOnlyList<(ModelParameter Parameter, ParameterStatistics? Statistics)> Parameters, IReadOnlyList<string> Problems);
 
     public static Command Create(CancellationToken cancellation)
     {
@@ -39,12 +39,12 @@ internal static class InspectCommand
         {
             OnnxModel model = OnnxModel.Load(path);
             string format = $"ONNX, opset {model.OpsetVersion}" + (model.Producer.Length == 0 ? "" : $", made by {Printable(model.Producer)}");
-            Write(path, format, Read(model.NormalizationNodes, cancellation), json, output);
+            Write(path, format, Read(path, model.NormalizationNodes, cancellation), json, output);
         }
         else if (InputArray.HasExtension(path, ".safetensors"))
         {
             using Checkpoint checkpoint = Checkpoint.Open(path);
-            Write(path, "safetensors", Read(checkpoint.Layers, cancellation), json, output);
+            Write(path, "safetensors", Read(path, checkpoint.Layers, cancellation), json, output);
         }
         else
         {
@@ -53,14 +53,29 @@ internal static class InspectCommand
         return Cli.Done;
     }
 
-    private static List<Found> Read(IEnumerable<ModelLayer> layers, CancellationToken cancellation)
+    private static List<Found> Read(string path, IEnumerable<ModelLayer> layers, CancellationToken cancellation)
     {
         var found = new List<Found>();
         foreach (ModelLayer layer in layers)
         {
             cancellation.ThrowIfCancellationRequested();
-            var parameters = layer.Parameters.Select(parameter => (parameter, parameter.ReadStatistics())).ToList();
-            found.Add(new Found(layer, parameters, layer.FindProblems(parameters)));
+            var parameters = new List<(ModelParameter Parameter, ParameterStatistics? Statistics)>();
+            var unread = new List<string>();
+            foreach (ModelParameter parameter in layer.Parameters)
+            {
+                try
+                {
+                    parameters.Add((parameter, parameter.ReadStatistics()));
+                }
+                catch (InvalidDataException cause)
+                {
+                    // The file's other layers are sound.
+                    parameters.Add((parameter, null));
+                    unread.Add($"{parameter.Role}: {(cause.Message.StartsWith($"{path}: ", StringComparison.Ordinal) ? cause.Message[(path.Length + 2)..] : cause.Message).TrimEnd('.')}");
+                }
+            }
+            IReadOnlyList<string> problems = layer.FindProblems(parameters.Where(read => read.Statistics is not null).Select(read => (read.Parameter, read.Statistics!.Value)));
+            found.Add(new Found(layer, parameters, [.. unread, .. problems]));
         }
         return found;
     }
@@ -109,14 +124,15 @@ internal static class InspectCommand
         console.Write(table);
     }
 
-    private static string[] Cells((ModelParameter Parameter, ParameterStatistics Statistics) of)
+    private static string[] Cells((ModelParameter Parameter, ParameterStatistics? Statistics) of)
     {
-        (ModelParameter parameter, ParameterStatistics statistics) = of;
+        (ModelParameter parameter, ParameterStatistics? read) = of;
+        string[] known = [parameter.Role, Report.Shape(parameter.Shape), Printable(parameter.TypeName)];
+        if (read is not { } statistics)
+            return [.. known, "", "", "", ""];
         return
         [
-            parameter.Role,
-            Report.Shape(parameter.Shape),
-            Printable(parameter.TypeName),
+            .. known,
             double.IsNaN(statistics.Min) || statistics.Count == 0 ? "" : $"{Report.Number(statistics.Min)} to {Report.Number(statistics.Max)}",
             double.IsNaN(statistics.Mean) || statistics.Count == 0 ? "" : Report.Number(statistics.Mean),
             Report.Count(statistics.NearZero),
@@ -156,7 +172,7 @@ internal static class InspectCommand
             WriteStrings(json, "outputs", node.Outputs);
         }
         json.WriteStartArray("parameters");
-        foreach ((ModelParameter parameter, ParameterStatistics statistics) in found.Parameters)
+        foreach ((ModelParameter parameter, ParameterStatistics? read) in found.Parameters)
         {
             json.WriteStartObject();
             json.WriteString("role", parameter.Role);
@@ -166,12 +182,12 @@ internal static class InspectCommand
                 json.WriteNumberValue(length);
             json.WriteEndArray();
             json.WriteString("type", parameter.TypeName);
-            bool any = statistics.Count > statistics.NonFinite;
-            WriteNumber(json, "min", statistics.Min, any);
-            WriteNumber(json, "max", statistics.Max, any);
-            WriteNumber(json, "mean", statistics.Mean, any);
-            json.WriteNumber("near_zero", statistics.NearZero);
-            json.WriteNumber("non_finite", statistics.NonFinite);
+            bool any = read is { } known && known.Count > known.NonFinite;
+            WriteNumber(json, "min", read?.Min, any);
+            WriteNumber(json, "max", read?.Max, any);
+            WriteNumber(json, "mean", read?.Mean, any);
+            WriteNumber(json, "near_zero", read?.NearZero, read is not null);
+            WriteNumber(json, "non_finite", read?.NonFinite, read is not null);
             json.WriteEndObject();
         }
         json.WriteEndArray();
@@ -187,10 +203,10 @@ internal static class InspectCommand
         json.WriteEndArray();
     }
 
-    private static void WriteNumber(Utf8JsonWriter json, string name, double value, bool any)
+    private static void WriteNumber(Utf8JsonWriter json, string name, double? value, bool any)
     {
         if (any)
-            json.WriteNumber(name, value);
+            json.WriteNumber(name, value!.Value);
         else
             json.WriteNull(name);
     }

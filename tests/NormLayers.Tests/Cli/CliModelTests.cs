@@ -142,6 +142,19 @@ public sealed class CliModelTests : Sandbox
     }
 
     [Fact]
+    public void Inspect_OneParameterThatCannotBeRead_IsReportedAndTheOthersListed()
+    {
+        const string header = """{"a.weight":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]},"b.weight":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}}""";
+        System.IO.File.WriteAllBytes(File("m.safetensors"), IO.SafetensorsFileTests.File(header, 4));
+        string output = Succeed("inspect", File("m.safetensors")).Output;
+        Assert.Contains("2 normalization layers, 1 with something wrong", output, StringComparison.Ordinal);
+        Assert.Contains("  wrong: weight: tensor 'a.weight': has the dtype 'F8_E4M3'; accepted are ", output, StringComparison.Ordinal);
+        using JsonDocument json = JsonDocument.Parse(Succeed("inspect", File("m.safetensors"), "--json").Output);
+        JsonElement[] parameters = [.. json.RootElement.GetProperty("layers").EnumerateArray().Select(layer => layer.GetProperty("parameters")[0])];
+        Assert.Equal([JsonValueKind.Null, JsonValueKind.Number], parameters.Select(parameter => parameter.GetProperty("near_zero").ValueKind));
+    }
+
+    [Fact]
     public void Inspect_OneNodeThatCannotBe_IsReportedAndTheOthersListed()
     {
         ModelProto model = Model(
