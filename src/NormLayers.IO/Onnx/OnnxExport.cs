@@ -52,6 +52,12 @@ internal static unsafe class OnnxExport
         if (!Shapes.TryCount(shape, parameters * sizeof(T), out long count) || count * parameters * sizeof(T) > MostBytes)
             throw new NotSupportedException($"{layer} cannot be exported: its {parameters} parameters have more than the {MostBytes} bytes that an ONNX file holds.");
         var graph = new GraphProto { Name = layer.Name, Node = { node }, Input = { Value<T>(Input) }, Output = { Value<T>(Output) } };
+        // A shape of another rank would shut inputs out that the layer takes; one that is left out stands for any.
+        if (layer is RunningNormLayer<T> { NumFeatures: var channels } && DimensionsOf(layer) is { } dimensions)
+        {
+            foreach (ValueInfoProto value in graph.Input.Concat(graph.Output))
+                value.Type.TensorType.Shape = new TensorShapeProto { Dim = { dimensions.Select(name => name == "C" ? new TensorShapeProto.Types.Dimension { DimValue = channels } : new TensorShapeProto.Types.Dimension { DimParam = name }) } };
+        }
         node.Name = prefix.TrimEnd('.');
         node.Input.Add(Input);
         node.Output.Add(Output);
@@ -86,6 +92,17 @@ internal static unsafe class OnnxExport
 
         Tensor<T>? Parameter(string name) => layer.Parameters.FirstOrDefault(parameter => parameter.Name == name)?.Value;
     }
+
+    /// <summary>The names of a batch's dimensions where the layer fixes their number; null where it takes several.</summary>
+    private static string[]? DimensionsOf<T>(NormLayer<T> layer)
+        where T : unmanaged
+        => layer switch
+        {
+            InstanceNorm1d<T> => ["N", "C", "L"],
+            BatchNorm2d<T> or InstanceNorm2d<T> => ["N", "C", "H", "W"],
+            BatchNorm3d<T> or InstanceNorm3d<T> => ["N", "C", "D", "H", "W"],
+            _ => null,
+        };
 
     private static NodeProto Node(string operation, params ReadOnlySpan<(string Name, object Value)> attributes)
     {

@@ -34,6 +34,26 @@ public sealed class OnnxExportTests : IDisposable
     public void Save_AnyLayer_InitializersThatAreNoInputsHaveAnIrVersionThatAllowsIt(string text) => Assert.InRange(Saved(NormLayer.Parse(text)).IrVersion, 4, 11);
 
     [Theory]
+    [InlineData("BatchNorm2d(3)", "N 3 H W")]
+    [InlineData("BatchNorm3d(3)", "N 3 D H W")]
+    [InlineData("InstanceNorm1d(3)", "N 3 L")]
+    [InlineData("InstanceNorm2d(3, affine=True, track_running_stats=True)", "N 3 H W")]
+    [InlineData("InstanceNorm3d(3)", "N 3 D H W")]
+    [InlineData("BatchNorm1d(3)", null)]
+    [InlineData("SyncBatchNorm(3)", null)]
+    [InlineData("GroupNorm(1, 3)", null)]
+    [InlineData("LayerNorm(3)", null)]
+    public void Save_LayerOfOneRank_DeclaresItsDimensions(string text, string? dimensions)
+    {
+        GraphProto graph = Saved(NormLayer.Parse(text)).Graph;
+        Assert.All(graph.Input.Concat(graph.Output), value => Assert.Equal(
+            dimensions,
+            value.Type.TensorType.Shape is { } shape ? string.Join(' ', shape.Dim.Select(dim => dim.HasDimValue ? $"{dim.DimValue}" : dim.DimParam)) : null));
+        if (dimensions is not null)
+            Assert.NotNull(OnnxModel.Load(folder["layer.onnx"]).Find("output").Text);
+    }
+
+    [Theory]
     [InlineData("LayerNorm(3, eps=1e-60)", "epsilon 1E-60")]
     [InlineData("GroupNorm(1, 3, eps=1e60)", "epsilon 1E+60")]
     [InlineData("LocalResponseNorm(3, alpha=1e-60)", "alpha 1E-60")]
