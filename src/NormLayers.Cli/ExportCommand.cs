@@ -76,6 +76,7 @@ internal static class ExportCommand
         NormLayer<float> layer = RunCommand.Parse<float>(text);
         if (weights is not null)
             return (layer, LayerParameters.LoadStateDict(layer, weights, prefix));
+        LayerParameters.RequireChannels(layer);
         return (layer, layer.Parameters.Count == 0 ? "none" : "initial");
     }
 }

@@ -24,6 +24,7 @@ internal static class LayerParameters
     public static string Load<T>(NormLayer<T> layer, string parameterName, string path, CancellationToken cancellation)
         where T : unmanaged
     {
+        RequireChannels(layer);
         Parameter<T> parameter = layer.Parameters.FirstOrDefault(known => known.Name == parameterName)
             ?? throw new Refused($"--{parameterName} {path}: {layer} has no {parameterName}; it has "
                 + (layer.Parameters.Count == 0 ? "no parameters." : $"{string.Join(" and ", layer.Parameters.Select(known => known.Name))}."));
@@ -37,6 +38,14 @@ internal static class LayerParameters
         }
         file.ReadAs<T>().CopyTo(parameter.Value);
         return $"{parameterName} from {path}";
+    }
+
+    /// <summary>Refuses a lazy layer: nothing but an input or a state dict tells its channels.</summary>
+    public static void RequireChannels<T>(NormLayer<T> layer)
+        where T : unmanaged
+    {
+        if (layer is RunningNormLayer<T> { HasUninitializedParameters: true })
+            throw new Refused($"{layer} has no number of channels yet; accepted are the layer with it, and --weights FILE.safetensors, which tells it.");
     }
 
     private static long[] Lengths(ReadOnlySpan<nint> lengths)

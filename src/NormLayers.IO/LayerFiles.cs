@@ -33,6 +33,7 @@ public static class LayerFiles
     /// <param name="overwrite">Whether an existing file is replaced.</param>
     /// <exception cref="ArgumentNullException"><paramref name="layer"/> is null.</exception>
     /// <exception cref="ArgumentException"><paramref name="path"/> is null or empty, or has another ending, or <paramref name="prefix"/> is not Unicode.</exception>
+    /// <exception cref="InvalidOperationException">The layer is lazy and has no parameters yet.</exception>
     /// <exception cref="NotSupportedException">The layer is none that ONNX has an operator for, has an axis that is not the last dimensions, an epsilon or other attribute
     /// that a float32 does not hold, or has parameters of more than the 2 GB of an ONNX file.</exception>
     /// <exception cref="DirectoryNotFoundException">There is no such folder.</exception>

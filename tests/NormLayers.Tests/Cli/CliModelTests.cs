@@ -62,6 +62,19 @@ public sealed class CliModelTests : Sandbox
         Succeed("export", text.Replace(got, accepted, StringComparison.Ordinal), "--output", File("layer.onnx"));
     }
 
+    [Theory]
+    [InlineData("export", "LazyBatchNorm2d()", "--output", "layer.onnx")]
+    [InlineData("run", "LazyBatchNorm2d()", "--output", "y.npy", "--weight", "w.npy", "--input", "x.npy")]
+    public void Parameters_OfALayerWithoutChannels_AreRefused(params string[] args)
+    {
+        Npy<float>("w.npy", [1], 1);
+        Npy<float>("x.npy", [1, 1, 1, 2], 1, 2);
+        string refusal = Refuse([.. args.Select(arg => arg.Contains('.', StringComparison.Ordinal) ? File(arg) : arg)]);
+        Assert.Contains("LazyBatchNorm2d(0, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True) has no number of channels yet; accepted are the layer with it", refusal, StringComparison.Ordinal);
+        Assert.Throws<InvalidOperationException>(() => NormLayer.Parse(args[1]).Save(File("layer.onnx")));
+        Assert.False(System.IO.File.Exists(File("layer.onnx")));
+    }
+
     [Fact]
     public void Inspect_Json_SaysWhatIsWrong()
     {
