@@ -110,7 +110,7 @@ internal static class InspectCommand
             // The name is the file's; the rest is this program's words, whole.
             var heading = new List<string> { Printable(found.Layer.Name), found.Layer.Text ?? found.Layer.Kind };
             if (found.Layer.Unknown is { } unknown)
-                heading.Add($"not in the file: {unknown}");
+                heading.Add(found.Layer is OnnxNormalization { IsLayer: false } ? $"only run takes it: it {unknown}" : $"not in the file: {unknown}");
             heading.AddRange(found.Problems.Select(problem => $"wrong: {problem}"));
             string[][] parameters = [.. found.Parameters.Select(Cells)];
             for (int i = 0; i < Math.Max(heading.Count, parameters.Length); i++)

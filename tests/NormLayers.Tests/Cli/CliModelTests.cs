@@ -243,6 +243,7 @@ public sealed class CliModelTests : Sandbox
         ModelProto model = Model(Value("x", 1, 2), [node], [Raw("w", [2], 1, 1), Typed("b", [2], 0, 0)]);
         model.Graph.Input.Add(Value("skip", 1, 2));
         System.IO.File.WriteAllBytes(File("m.onnx"), model.ToByteArray());
+        Assert.Contains("  only run takes it: it adds its inputs before it normalizes, which no PyTorch layer does ", Succeed("inspect", File("m.onnx")).Output, StringComparison.Ordinal);
         string x = Npy<float>("x.npy", [1, 2], 1, 2), skip = Npy<float>("skip.npy", [1, 2], 0, 3);
         Assert.Contains("adds 'skip' to its input, which is not in the file and was not given", Refuse("run", File("m.onnx"), "--input", x, "--output", File("y.npy")), StringComparison.Ordinal);
         Succeed("run", File("m.onnx"), "--node", "y", "--input", x, "--value", $"skip={skip}", "--output", File("y.npy"));
