@@ -112,6 +112,54 @@ public sealed class GradientRefusalTests
         RefuseSecond(name, "gradInput", "The gradInput may not overlap the gradGradOutput.", 96, 96);
     }
 
+    [Theory]
+    [InlineData("LayerNorm", 3)]
+    [InlineData("GroupNorm", 4)]
+    public void Tangent_ThatDoesNotFit_IsRefused(string name, int length)
+    {
+        int groups = Norm(name).Groups();
+        RefuseTangent(name, "statistics", $"Expected the statistics of {groups} groups, as the forward saved them, got {groups + 1}.", new Tangents { Statistics = groups + 1 });
+        RefuseTangent(name, "inputTangent", "Expected inputTangent of the input's shape [2, 4, 3], got [24].", new Tangents { VShape = [24] });
+        RefuseTangent(name, "weightTangent", $"Expected weightTangent of {length} elements, got shape [2].", new Tangents { WeightShape = [2] });
+        RefuseTangent(name, "biasTangent", $"Expected biasTangent of {length} elements, got shape [5].", new Tangents { BiasShape = [5] });
+        RefuseTangent(name, "destination", "only if both are contiguous and start at the same place", new Tangents { First = Tangents.X + 1 });
+        RefuseTangent(name, "destination", "only if both are contiguous and start at the same place", new Tangents { First = Tangents.V - 1 });
+        RefuseTangent(name, "destination", "The destination may not overlap the weight.", new Tangents { First = Tangents.W - Count + 1 });
+        RefuseTangent(name, "destination", "The destination may not overlap the weightTangent.", new Tangents { First = Tangents.VW });
+        RefuseTangent(name, "destination", "The destination may not overlap the biasTangent.", new Tangents { First = Tangents.VB });
+    }
+
+    [Theory]
+    [InlineData("LayerNorm", 3)]
+    [InlineData("GroupNorm", 4)]
+    public void SecondOrder_ThatDoesNotFit_IsRefused(string name, int length)
+    {
+        int groups = Norm(name).Groups();
+        Refuse("statistics", $"Expected the statistics of {groups} groups, as the forward saved them, got {groups - 1}.", new Tangents { Statistics = groups - 1 });
+        Refuse("gradGradInput", "Expected gradGradInput of the input's shape [2, 4, 3], got [24].", new Tangents { VShape = [24] });
+        Refuse("gradGradWeight", $"Expected gradGradWeight of {length} elements, got shape [2].", new Tangents { WeightShape = [2] });
+        Refuse("gradGradBias", $"Expected gradGradBias of {length} elements, got shape [5].", new Tangents { BiasShape = [5] });
+        foreach ((string other, int start) in new[] { ("gradOutput", Tangents.Dy), ("input", Tangents.X), ("gradGradInput", Tangents.V), ("weight", Tangents.W - Count + 1), ("gradGradWeight", Tangents.VW), ("gradGradBias", Tangents.VB) })
+        {
+            Refuse("gradGradOutput", $"The gradGradOutput may not overlap the {other}.", new Tangents { First = start });
+            Refuse("gradInput", $"The gradInput may not overlap the {other}.", new Tangents { Second = start });
+            Refuse("gradWeight", $"The gradWeight may not overlap the {other}.", new Tangents { GradWeight = other == "weight" ? Tangents.W : start });
+        }
+        Refuse("gradInput", "The gradInput may not overlap the gradGradOutput.", new Tangents { Second = Tangents.FirstResult });
+        Refuse("gradWeight", "The gradWeight may not overlap the gradGradOutput.", new Tangents { GradWeight = Tangents.FirstResult + Count - 1 });
+        Refuse("gradWeight", "The gradWeight may not overlap the gradInput.", new Tangents { GradWeight = Tangents.SecondResult });
+
+        void Refuse(string parameter, string message, Tangents call) => RefuseTangent(name, parameter, message, call, second: true);
+    }
+
+    private static void RefuseTangent(string name, string parameter, string message, Tangents call, bool second = false)
+    {
+        float[] memory = [.. Enumerable.Range(1, Tangents.End)];
+        ArgumentException refusal = Assert.Throws<ArgumentException>(parameter, () => call.Run(Norm(name), memory, second));
+        Assert.Contains(message, refusal.Message, StringComparison.Ordinal);
+        Assert.True(memory.AsSpan().SequenceEqual([.. Enumerable.Range(1, Tangents.End)]), $"{name} wrote before it refused");
+    }
+
     private static void RefuseSecond(string name, string parameter, string message, int gradGradOutput, int gradInput)
     {
         float[] memory = [.. Enumerable.Range(1, 128)];
@@ -177,6 +225,44 @@ public sealed class GradientRefusalTests
             TensorSpan<float> dx = WithoutGradInput ? default : new TensorSpan<float>(memory, GradInputStart, GradInputShape, GradInputStrides);
             norm.Backward(dy, new ReadOnlyTensorSpan<float>(memory, X, norm.Shape, []), new GroupStatistics[Statistics ?? norm.Groups()], new ReadOnlyTensorSpan<float>(memory, Weight, norm.ParameterShape, []),
                 dx, new TensorSpan<float>(memory, GradWeightStart, GradWeightShape ?? norm.ParameterShape, GradWeightStrides), new TensorSpan<float>(memory, GradBiasStart, GradBiasShape ?? norm.ParameterShape, []));
+        }
+    }
+
+    /// <summary>A Jacobian-vector product or a double backward that is right in all but what is set; all of it in one memory.</summary>
+    private sealed class Tangents
+    {
+        public const int X = 0, Dy = 32, V = 64, W = 128, VW = 160, VB = 192, FirstResult = 224, SecondResult = 256, WeightResult = 288, End = 296;
+
+        public int? Statistics { get; init; }
+
+        public nint[] VShape { get; init; } = [2, 4, 3];
+
+        public nint[]? WeightShape { get; init; }
+
+        public nint[]? BiasShape { get; init; }
+
+        public int First { get; init; } = FirstResult;
+
+        public int Second { get; init; } = SecondResult;
+
+        public int GradWeight { get; init; } = WeightResult;
+
+        public void Run(NormCase norm, float[] memory, bool second)
+        {
+            var statistics = new GroupStatistics[Statistics ?? norm.Groups()];
+            nint[] parameters = norm.ParameterShape;
+            ReadOnlyTensorSpan<float> x = At(X, norm.Shape), dy = At(Dy, norm.Shape), v = At(V, VShape), w = At(W, parameters), vw = At(VW, WeightShape ?? parameters), vb = At(VB, BiasShape ?? parameters);
+            TensorSpan<float> first = At(First, norm.Shape), other = At(Second, norm.Shape), gradWeight = At(GradWeight, parameters);
+            if (norm.Name == "LayerNorm" && second)
+                Functional.LayerNormDoubleBackward(dy, x, parameters, statistics, w, v, vw, vb, first, other, gradWeight);
+            else if (norm.Name == "LayerNorm")
+                Functional.LayerNormJvp(x, parameters, statistics, w, v, vw, vb, first);
+            else if (second)
+                Functional.GroupNormDoubleBackward(dy, x, norm.Number, statistics, w, v, vw, vb, first, other, gradWeight);
+            else
+                Functional.GroupNormJvp(x, norm.Number, statistics, w, v, vw, vb, first);
+
+            TensorSpan<float> At(int start, nint[] shape) => new(memory, start, shape, []);
         }
     }
 }
