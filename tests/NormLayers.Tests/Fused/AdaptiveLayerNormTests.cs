@@ -62,6 +62,34 @@ public sealed class AdaptiveLayerNormTests
             Zeros(2, 5).AsReadOnlyTensorSpan(), default, Zeros(10).AsTensorSpan(), default)));
     }
 
+    [Fact]
+    public void AdaptiveLayerNorm_OfResultsOverOperands_IsRefused()
+    {
+        RefuseOverlaps<float>();
+        RefuseOverlaps<Half>();
+    }
+
+    private static void RefuseOverlaps<T>() where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        // One memory: input at 0, scale at 16, shift at 24, results from 32 on; in the backward gradOutput lies where the shift does.
+        T[] memory = [.. Enumerable.Range(1, 72).Select(T.CreateChecked)], before = [.. memory];
+        Refused("destination", "The destination may not overlap the scale.", () => Forward(10));
+        Refused("destination", "The destination may not overlap the", () => Forward(26));
+        Refused("gradInput", "The gradInput may not overlap the scale.", () => Backward(10, 48, 56));
+        Refused("gradScale", "The gradScale may not overlap the scale.", () => Backward(32, 16, 56));
+        Refused("gradShift", "The gradShift may not overlap the scale.", () => Backward(32, 48, 19));
+
+        TensorSpan<T> At(int start, params nint[] shape) => new(memory, start, shape, []);
+        void Forward(int destination) => Functional.AdaptiveLayerNorm(At(0, 2, 2, 2), [2], At(16, 2, 2), At(24, 2, 2), 1e-5, At(destination, 2, 2, 2));
+        void Backward(int gradInput, int gradScale, int gradShift)
+            => Functional.AdaptiveLayerNormBackward(At(24, 2, 2, 2), At(0, 2, 2, 2), [2], new GroupStatistics[4], At(16, 2, 2), At(gradInput, 2, 2, 2), At(gradScale, 2, 2), At(gradShift, 2, 2));
+        void Refused(string parameter, string message, Action call)
+        {
+            Assert.Contains(message, Assert.Throws<ArgumentException>(parameter, call).Message, StringComparison.Ordinal);
+            Assert.Equal(before, memory);
+        }
+    }
+
     private static void Check<T>(int samples, int rows, int length) where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         var generator = new Generator((ulong)(samples + rows + length));

@@ -119,6 +119,37 @@ public sealed class AddNormTests
         Assert.Contains("Expected gradSum of the input's shape [2, 3], got [3, 2].", Refusal(() => Functional.AddLayerNormBackward(Operand(2, 3), Operand(3, 2), Operand(2, 3), [3], new GroupStatistics[2], default, result.AsTensorSpan(), default, default)));
     }
 
+    [Fact]
+    public void AddNorm_OfResultsOverOperands_IsRefused()
+    {
+        // One memory: input at 0, residual at 8, weight at 16, bias at 20, results at 24 and 32.
+        float[] memory = [.. Enumerable.Range(1, 48)];
+        foreach (int shift in new[] { -1, 1 })
+        {
+            Refused("sum", "start at the same place", () => Forward(8 + shift, 32));
+            Refused("destination", "start at the same place", () => Forward(24, 8 + shift));
+        }
+        foreach ((string operand, int start) in new[] { ("weight", 16), ("bias", 20) })
+        {
+            Refused("sum", $"The sum may not overlap the {operand}.", () => Forward(start, 32));
+            Refused("destination", $"The destination may not overlap the {operand}.", () => Forward(24, start));
+        }
+        // gradOutput at 0, gradSum at 8, the sum at 24.
+        Refused("gradInput", "The gradInput may not overlap the gradSum.", () => Backward(10, 40, 44));
+        Refused("gradWeight", "The gradWeight may not overlap the gradSum.", () => Backward(32, 8, 44));
+        Refused("gradBias", "The gradBias may not overlap the gradSum.", () => Backward(32, 40, 13));
+
+        TensorSpan<float> At(int start, params nint[] shape) => new(memory, start, shape, []);
+        void Forward(int sum, int destination) => Functional.AddLayerNorm(At(0, 2, 3), At(8, 2, 3), [3], At(16, 3), At(20, 3), 1e-5, At(sum, 2, 3), At(destination, 2, 3));
+        void Backward(int gradInput, int gradWeight, int gradBias)
+            => Functional.AddLayerNormBackward(At(0, 2, 3), At(8, 2, 3), At(24, 2, 3), [3], new GroupStatistics[2], At(16, 3), At(gradInput, 2, 3), At(gradWeight, 3), At(gradBias, 3));
+        void Refused(string parameter, string message, Action call)
+        {
+            Assert.Contains(message, Assert.Throws<ArgumentException>(parameter, call).Message, StringComparison.Ordinal);
+            Assert.Equal(Enumerable.Range(1, 48).Select(i => (float)i), memory);
+        }
+    }
+
     private static void CheckForward<T>(int rows, int length, bool centered) where T : unmanaged
     {
         var generator = new Generator((ulong)(rows + length));

@@ -102,6 +102,16 @@ public sealed class GroupNormSiLUTests
         Assert.Contains("Expected the statistics of 4 groups", Refusal(() => Functional.GroupNormSiLU(x.AsReadOnlyTensorSpan(), 2, default, default, 1e-5, x.AsTensorSpan(), new GroupStatistics[3])));
         Tensor<float> channelsLast = Tensors.WithStrides(x, [12, 1, 4]);
         Assert.Contains("Expected a row-major contiguous destination", Refusal(() => Functional.GroupNormSiLU(x.AsReadOnlyTensorSpan(), 2, default, default, 1e-5, channelsLast.AsTensorSpan())));
+        Assert.Contains("Expected a row-major contiguous gradInput", Refusal(() => Functional.GroupNormSiLUBackward(x.AsReadOnlyTensorSpan(), x.AsReadOnlyTensorSpan(), 2, new GroupStatistics[4], default, default, channelsLast.AsTensorSpan(), default, default)));
+
+        Tensor<float> bias = Tensor.CreateFromShape<float>([24]), other = Tensor.CreateFromShape<float>([24]);
+        Assert.Contains("The gradInput may not overlap the bias.", Refusal(() => Backward(bias, other, other)));
+        Assert.Contains("The gradWeight may not overlap the bias.", Refusal(() => Backward(other, bias, other)));
+        Assert.Contains("The gradBias may not overlap the bias.", Refusal(() => Backward(other, other, bias)));
+
+        void Backward(Tensor<float> gradInput, Tensor<float> gradWeight, Tensor<float> gradBias)
+            => Functional.GroupNormSiLUBackward(x.AsReadOnlyTensorSpan(), x.AsReadOnlyTensorSpan(), 2, new GroupStatistics[4], default, bias.AsReadOnlyTensorSpan()[..4],
+                gradInput.AsTensorSpan().Reshape([2, 4, 3]), gradWeight.AsTensorSpan()[..4], gradBias.AsTensorSpan()[..4]);
     }
 
     private static void Check<T>(int samples, int channels, int positions, int groups, double ulps) where T : unmanaged, IBinaryFloatingPointIeee754<T>
