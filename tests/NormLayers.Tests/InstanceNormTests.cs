@@ -237,6 +237,50 @@ public sealed class InstanceNormTests
     }
 
     [Fact]
+    public void BatchNorm_WithOneRunningStatisticAlone_TracksIt()
+    {
+        Tensor<float> x = Random(5), mean = Tensor.CreateFromShape<float>([4]), variance = Tensor.CreateFromShape<float>([4]);
+        Tensor<float> meanAlone = Tensor.CreateFromShape<float>([4]), varianceAlone = Tensor.CreateFromShape<float>([4]);
+        Functional.BatchNorm(x, mean, variance, training: true);
+        Functional.BatchNorm(x, meanAlone, null, training: true);
+        Functional.BatchNorm(x, null, varianceAlone, training: true);
+        Assert.All(Tensors.ToArray(mean), value => Assert.NotEqual(0, value));
+        Assert.Equal(Tensors.ToArray(mean), Tensors.ToArray(meanAlone));
+        Assert.Equal(Tensors.ToArray(variance), Tensors.ToArray(varianceAlone));
+    }
+
+    [Fact]
+    public void RunningStatistics_Strided_AreRefusedAndLeftAlone()
+    {
+        float[] memory = [.. Enumerable.Repeat(7f, 12)];
+        Tensor<float> strided = Tensor.Create(memory, 0, [4], [3]), dense = Tensor.CreateFromShape<float>([4]);
+        foreach (bool training in new[] { true, false })
+        {
+            foreach (Action call in new Action[]
+                {
+                    () => Functional.BatchNorm(Random(5), strided, dense, training: training), () => Functional.InstanceNorm(Random(5), strided, dense, useInputStats: training),
+                })
+                Assert.Contains("Expected a contiguous runningMean of shape [4]", Assert.Throws<ArgumentException>("runningMean", call).Message, StringComparison.Ordinal);
+            Assert.Throws<ArgumentException>("runningVar", () => Functional.BatchNorm(Random(5), dense, strided, training: training));
+        }
+        Assert.All(memory, value => Assert.Equal(7, value));
+    }
+
+    [Fact]
+    public void ResetParameters_AfterTraining_GivesTheInitialState()
+    {
+        var norm = new BatchNorm2d<float>(4);
+        norm.Forward(Random(5));
+        norm.Weight!.Value.Fill(3);
+        norm.Bias!.Value.Fill(3);
+        norm.ResetParameters();
+        StateDict initial = new BatchNorm2d<float>(4).StateDict(), state = norm.StateDict();
+        foreach (string name in new[] { "weight", "bias", "running_mean", "running_var" })
+            Assert.Equal(Tensors.ToArray(initial.Get<float>(name)), Tensors.ToArray(state.Get<float>(name)));
+        Assert.Equal([0L], Tensors.ToArray(state.Get<long>("num_batches_tracked")));
+    }
+
+    [Fact]
     public void SyncBatchNorm_OfAnyRank_IsBatchNorm()
     {
         foreach ((BatchNorm<float> plain, nint[] shape) in new (BatchNorm<float>, nint[])[] { (new BatchNorm1d<float>(3), [8, 3]), (new BatchNorm2d<float>(3), [2, 3, 2, 2]), (new BatchNorm3d<float>(3), [2, 3, 2, 1, 2]) })
@@ -302,12 +346,16 @@ public sealed class InstanceNormTests
         Assert.Equal(["running_mean", "running_var"], refusal.MissingKeys);
         Assert.Single(refusal.Mismatches);
         Assert.True(norm.HasUninitializedParameters);
+        Assert.Equal(0, norm.NumFeatures);
         Assert.Null(norm.Weight);
         // What there is tells the channels: one that is missing, or of another shape, is the only problem.
         var partial = new StateDict { { "bias", Tensor.Create([1f, 2]) }, { "running_mean", Tensor.Create([1f, 2]) }, { "running_var", Tensor.Create([1f, 2], [2, 1]) } };
         refusal = Assert.Throws<StateDictException>(() => norm.LoadStateDict(partial));
         Assert.Equal(["weight"], refusal.MissingKeys);
         Assert.Equal(["size mismatch for running_var: expected shape [2], got [2, 1]"], refusal.Mismatches);
+        partial = new StateDict { { "weight", Tensor.Create([1f, 2], [1, 2]) }, { "bias", Tensor.Create([1f, 2]) }, { "running_mean", Tensor.Create([1f, 2]) }, { "running_var", Tensor.Create([1f, 2]) } };
+        refusal = Assert.Throws<StateDictException>(() => norm.LoadStateDict(partial));
+        Assert.Equal(["size mismatch for weight: expected shape [2], got [1, 2]"], refusal.Mismatches);
         norm.LoadStateDict(source.StateDict());
         Assert.Equal((2, 5L), (norm.NumFeatures, norm.NumBatchesTracked![[0]]));
         Assert.Equal([9f, 9], Tensors.ToArray(norm.RunningVar!));
@@ -327,6 +375,8 @@ public sealed class InstanceNormTests
         Assert.Equal(["type mismatch for num_batches_tracked: expected Int64, got Single"], refusal.Mismatches);
         refusal = Assert.Throws<StateDictException>(() => norm.LoadStateDict(new StateDict { { "running_mean", Tensor.Create([1f, 1]) }, { "running_var", two }, { "num_batches_tracked", Tensor.Create([1L, 2]) } }));
         Assert.Equal(["size mismatch for num_batches_tracked: expected a scalar (shape [] or [1]), got [2]"], refusal.Mismatches);
+        refusal = Assert.Throws<StateDictException>(() => norm.LoadStateDict(new StateDict { { "running_mean", Tensor.Create([1f, 1]) }, { "running_var", two }, { "num_batches_tracked", Tensor.Create([1L], [1, 1]) } }));
+        Assert.Equal(["size mismatch for num_batches_tracked: expected a scalar (shape [] or [1]), got [1, 1]"], refusal.Mismatches);
         Assert.Equal([5f, 6], Tensors.ToArray(norm.RunningMean!));
         refusal = Assert.Throws<StateDictException>(() => new InstanceNorm1d<float>(2).LoadStateDict(norm.StateDict()));
         Assert.Equal(["running_mean", "running_var", "num_batches_tracked"], refusal.UnexpectedKeys);

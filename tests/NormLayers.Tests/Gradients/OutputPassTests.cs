@@ -106,6 +106,18 @@ public abstract class OutputPassTests<T> where T : unmanaged, IBinaryFloatingPoi
     }
 
     [Fact]
+    public void Output_BesideTheLeastWeight_IsKept()
+    {
+        var layer = new LayerNorm<T>(4);
+        layer.Weight!.Value[2] = T.CreateTruncating(typeof(T) == typeof(double) ? 1e-280 : 1.1e-30);
+        layer.Weight.Value[1] = T.CreateChecked(0.5);
+        layer.Bias!.Value[1] = T.CreateChecked(-512);
+        Tensor<T> x = Tensor.Create(new Generator(4).Values<T>(8), [2, 4]);
+        layer.Forward(x, out ForwardPass<T> pass, PassMemory.Output);
+        layer.Backward(x, pass);
+    }
+
+    [Fact]
     public void Output_OfLocalResponseNorm_IsRefused()
     {
         var layer = new LocalResponseNorm<T>(2);

@@ -115,6 +115,27 @@ public sealed class DestinationTests
         Assert.Contains("Expected an input that takes scratch memory of at most 2147483591 doubles, got one that takes 2176000", message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Destination_OnAFunctionsRunningStatistics_IsRefused(bool training)
+    {
+        foreach (string name in new[] { "BatchNorm", "InstanceNorm" })
+        {
+            Refuse(name, "The destination may not overlap the runningMean.", memory => Track(name, memory, mean: 23, variance: 32));
+            Refuse(name, "The destination may not overlap the runningVar.", memory => Track(name, memory, mean: 32, variance: 10));
+        }
+
+        void Track(string name, float[] memory, int mean, int variance)
+        {
+            TensorSpan<float> destination = new(memory, 0, [2, 4, 3], []), runningMean = new(memory, mean, [4], []), runningVar = new(memory, variance, [4], []);
+            if (name == "BatchNorm")
+                Functional.BatchNorm(Input(), runningMean, runningVar, default, default, training, 0.1, 1e-5, destination);
+            else
+                Functional.InstanceNorm(Input(), runningMean, runningVar, default, default, training, 0.1, 1e-5, destination);
+        }
+    }
+
     [Fact]
     public void Input_Refused_LeavesTheDestinationAlone()
     {
