@@ -92,6 +92,14 @@ public sealed class NewFileTests : IDisposable
     }
 
     [Fact]
+    public void Write_ToANameThatTheFolderRefuses_LeavesNothing()
+    {
+        string path = folder[new string('n', 300) + ".npy"];
+        Assert.ThrowsAny<IOException>(() => NpyFile.Write(path, Tensor.CreateFromShape<float>([2])));
+        Assert.Empty(Directory.GetFiles(folder.Path));
+    }
+
+    [Fact]
     public void ReadOrReplace_NamedPipeOrDevice_IsRefusedAtOnceAndLeftAsItIs()
     {
         Assert.SkipWhen(OperatingSystem.IsWindows(), "pipes are no files there");

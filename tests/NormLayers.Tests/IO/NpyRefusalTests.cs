@@ -55,6 +55,8 @@ public sealed class NpyRefusalTests : IDisposable
     [InlineData("{'descr': '<f4', 'fortran_order': False, 'shape': (,), }", "a length was expected")]
     [InlineData("{'descr': '<f4', 'fortran_order': 0, 'shape': (2,), }", "True or False was expected")]
     [InlineData("{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", "the key 'descr' twice")]
+    [InlineData("{'descr': '<f4', 'fortran_order': False, 'fortran_order': False, 'shape': (2,), }", "the key 'fortran_order' twice")]
+    [InlineData("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), 'shape': (2,), }", "the key 'shape' twice")]
     [InlineData("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), 'x': 1}", "the key 'x' in its header; accepted are 'descr'")]
     [InlineData("{'descr': '<f4', 'fortran_order': False, }", "no key 'shape'")]
     [InlineData("{'fortran_order': False, 'shape': (2,)}", "no key 'descr'")]

@@ -108,6 +108,9 @@ public sealed class NpzFileTests : IDisposable
         writer.Save(folder["a.npz"]);
         writer.Save(folder["b.npz"]);
         Assert.Equal(File.ReadAllBytes(folder["a.npz"]), File.ReadAllBytes(folder["b.npz"]));
+        // Not by the clock either.
+        using (ZipArchive archive = ZipFile.OpenRead(folder["a.npz"]))
+            Assert.Equal(new DateTime(1980, 1, 1), Assert.Single(archive.Entries).LastWriteTime.DateTime);
         Assert.Contains("exists already", Assert.Throws<IOException>(() => writer.Save(folder["a.npz"])).Message);
     }
 

@@ -128,6 +128,9 @@ public sealed class SafetensorsFileTests : IDisposable
         Assert.Throws<ArgumentException>(() => writer.Add<float>("c", default(ReadOnlyTensorSpan<float>)));
         Assert.Throws<NotSupportedException>(() => writer.Add("d", Tensor.CreateFromShape<char>([1])));
         Assert.Contains("not Unicode", Assert.Throws<ArgumentException>(() => writer.Add("\ud800", tensor)).Message);
+        writer.Metadata["null"] = null!;
+        Assert.Contains("'null'", Assert.Throws<InvalidOperationException>(() => writer.Save(folder["s.safetensors"])).Message);
+        writer.Metadata.Clear();
         writer.Metadata["k"] = "\udc00";
         Assert.Contains("'k'", Assert.Throws<InvalidOperationException>(() => writer.Save(folder["s.safetensors"])).Message);
         Assert.Empty(Directory.GetFiles(folder.Path));

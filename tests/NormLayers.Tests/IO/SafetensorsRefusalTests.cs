@@ -17,6 +17,7 @@ public sealed class SafetensorsRefusalTests : IDisposable
     [InlineData("01000000000000", "it has 7 bytes")]
     [InlineData("0000000000000000", "does not begin with '{'")]
     [InlineData("0900000000000000", "the header ends at byte 17, the file has 8")]
+    [InlineData("03000000000000007B7D", "the header ends at byte 11, the file has 10")]
     [InlineData("00E1F50500000000", "the header ends at byte 100000008, the file has 8")]
     [InlineData("01E1F50500000000", "header of 100000001 bytes; accepted are at most 100000000")]
     [InlineData("FFFFFFFFFFFFFFFF", "header of 18446744073709551615 bytes")]
