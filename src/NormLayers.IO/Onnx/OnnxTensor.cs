@@ -52,8 +52,8 @@ internal sealed unsafe class OnnxTensor
     public static OnnxTensor Filled(string path, string name, TensorProto proto, IReadOnlyList<long> dims)
     {
         string where = $"{path}: tensor {Refusal.Quote(name)}";
-        if (Of(path, proto).Count != 1)
-            throw Refusal.Of(where, $"is filled with {proto.Dims.Count} elements; accepted is one.");
+        if (Of(path, proto).Count is not 1 and var count)
+            throw Refusal.Of(where, $"is filled with {count} elements; accepted is one.");
         return new OnnxTensor(where, "", proto, LengthsOf(where, dims), filled: true);
     }
 

@@ -21,6 +21,11 @@ public sealed class OnnxRefusalTests : IDisposable
         { "text", "is not an ONNX model" },
         { "nothing", "has no graph" },
         { "no opset", "imports no version" },
+        { "opset 0", "imports version 0 of the default operator set; accepted are 1 and later" },
+        { "many dimensions", "has 65 dimensions; accepted are at most 64" },
+        { "two elements to fill with", "tensor 'w': is filled with 2 elements; accepted is one" },
+        { "no output", "is a LayerNormalization without an output" },
+        { "statistics of positions", "has spatial 0, statistics of each position" },
         { "short raw data", "has 8 bytes of data, and float32 of shape (3,) needs 12" },
         { "short typed data", "has 2 elements, and the shape (3,) needs 3" },
         { "huge shape", "has 12 bytes of data, and float32 of shape (1000000000000,) needs 4000000000000" },
@@ -56,6 +61,7 @@ public sealed class OnnxRefusalTests : IDisposable
 
     [Theory]
     [InlineData("../secret", "0", null, "accepted are files in the model's own folder")]
+    [InlineData("data.bin\0", "0", null, "accepted are files in the model's own folder")]
     [InlineData("/etc/passwd", "0", null, "accepted are files in the model's own folder")]
     [InlineData("absent.bin", "0", null, "there is no such file beside the model")]
     [InlineData("data.bin", "8", null, "at byte 8, 12 bytes of them; the file has 16")]
@@ -233,6 +239,17 @@ public sealed class OnnxRefusalTests : IDisposable
             case "text": return "this is no model"u8.ToArray();
             case "nothing": return new ModelProto { IrVersion = 8 }.ToByteArray();
             case "no opset": model.OpsetImport.Clear(); break;
+            case "opset 0": model.OpsetImport[0].Version = 0; break;
+            case "many dimensions": graph.Initializer[0] = Raw("w", [.. Enumerable.Repeat(1L, 65)], 1); break;
+            case "two elements to fill with":
+                graph.Initializer[0] = Int64s("shape", 3);
+                graph.Node.Insert(0, Node("ConstantOfShape", "shape", "w", new AttributeProto { Name = "value", T = Raw("v", [2], 1, 2), Type = AttributeProto.Types.AttributeType.Tensor }));
+                break;
+            case "no output": graph.Node[0].Output[0] = ""; break;
+            case "statistics of positions":
+                graph.Node[0] = Node("BatchNormalization", "x w w w w", "y", Integer("spatial", 0));
+                model.OpsetImport[0].Version = 8;
+                break;
             case "short raw data": graph.Initializer[0] = Raw("w", [3], 1, 2); break;
             case "short typed data": graph.Initializer[0] = Typed("w", [3], 1, 2); break;
             case "huge shape": graph.Initializer[0] = Raw("w", [1_000_000_000_000], 1, 2, 3); break;
