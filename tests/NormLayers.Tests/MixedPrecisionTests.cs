@@ -50,6 +50,27 @@ public abstract class MixedPrecisionTests<T> where T : unmanaged
     }
 
     [Fact]
+    public void Forward_OfALazyLayer_GivesItItsChannels()
+    {
+        var layer = new LazyBatchNorm1d<float>();
+        layer.Forward(Tensor.Create(new Generator(1).Values<T>(12), [4, 3]));
+        Assert.Equal(3, layer.NumFeatures);
+    }
+
+    [Fact]
+    public void Statistics_OfAnotherNumber_AreRefused()
+    {
+        Tensor<T> x = Tensor.Create(new Generator(1).Values<T>(24), [2, 4, 3]), y = Tensor.CreateFromShape<T>([2, 4, 3]);
+        Tensor<float> three = Tensor.Create([1f, 2, 3]), four = Tensor.Create([1f, 2, 3, 4]);
+        foreach (int number in new[] { 0, 1, 9 })
+        {
+            Assert.Throws<ArgumentException>("statistics", () => Functional.LayerNorm(x.AsReadOnlyTensorSpan(), [3], three.AsReadOnlyTensorSpan(), default, 1e-5, y.AsTensorSpan(), new GroupStatistics[number]));
+            Assert.Throws<ArgumentException>("statistics", () => Functional.RMSNorm(x.AsReadOnlyTensorSpan(), [3], three.AsReadOnlyTensorSpan(), 1e-5, y.AsTensorSpan(), new GroupStatistics[number]));
+            Assert.Throws<ArgumentException>("statistics", () => Functional.GroupNorm(x.AsReadOnlyTensorSpan(), 2, four.AsReadOnlyTensorSpan(), default, 1e-5, y.AsTensorSpan(), new GroupStatistics[number]));
+        }
+    }
+
+    [Fact]
     public void Backward_OfSixteenBits_HasTheFloatGradientsOfTheParameters()
     {
         foreach ((string text, nint[] shape) in cases)

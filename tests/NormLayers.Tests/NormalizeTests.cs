@@ -98,8 +98,19 @@ public abstract class NormalizeTests<T>(string dtype) where T : unmanaged, IBina
         Assert.Equal([0.375, 1.125, 1.5], Backward([2.0, -2, 1], [1, 2, 3], [3], double.PositiveInfinity, 0, 1e-12));
         // Both norms are less than eps: a division by a constant.
         Assert.Equal([10, 20], Backward([1e-3, 0], [1.0, 2], [2], 2, 0, 0.1));
+        // A norm of just eps moves, along neighbouring and distant elements.
+        Assert.Equal([16, -12], Backward([3.0, 4], [125, 0], [2], 2, 0, 5));
+        Assert.Equal([16, 16, -12, -12], Backward([3.0, 3, 4, 4], [125, 125, 0, 0], [2, 2], 2, 0, 5));
         // A zero beside others, for an exponent below one: no infinity.
         Assert.All(Backward([0.0, 4], [1, 1], [2], 0.5, 0, 1e-12), value => Assert.True(double.IsFinite(value)));
+    }
+
+    [Fact]
+    public void Normalize_ALargeElementBesideSmallOnesOfOtherNorms_IsScaledByItsOwn()
+    {
+        T large = T.CreateTruncating(typeof(T) == typeof(double) ? 5e200 : 5e30);
+        T[] y = Tensors.ToArray(Functional.Normalize(Tensor.Create([T.Zero, T.One, large, T.Zero], [2, 2]), dim: 0));
+        Assert.Equal([T.Zero, T.One, T.One, T.Zero], y);
     }
 
     [Fact]

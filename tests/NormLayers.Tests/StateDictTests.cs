@@ -115,6 +115,16 @@ public sealed class StateDictTests
     }
 
     [Fact]
+    public void Layer_WithoutParameters_TakesMoreChannelsThanAnArrayHolds()
+    {
+        nint many = (nint)Array.MaxLength + 1;
+        Assert.Equal(many, new GroupNorm<float>(1, many, affine: false).NumChannels);
+        Assert.Equal(many, new LayerNorm<float>(many, elementwiseAffine: false).NormalizedShape[0]);
+        Assert.Throws<ArgumentOutOfRangeException>("numChannels", () => new GroupNorm<float>(1, many));
+        Assert.Throws<ArgumentOutOfRangeException>("normalizedShape", () => new LayerNorm<float>(many));
+    }
+
+    [Fact]
     public void Layer_OfAnUnsupportedElementType_IsRefused()
     {
         Assert.Throws<NotSupportedException>(() => new LayerNorm<int>(3));

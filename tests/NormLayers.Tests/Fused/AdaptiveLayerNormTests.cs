@@ -60,6 +60,8 @@ public sealed class AdaptiveLayerNormTests
         Assert.Contains("Expected an input with a dimension of samples before the normalized shape [2, 5], got shape [2, 5].", Refusal(() => Functional.AdaptiveLayerNorm(Zeros(2, 5), [2, 5], Zeros(2, 5), Zeros(2, 5))));
         Assert.Contains("Expected gradScale of the scale's shape [2, 5], got shape [10].", Refusal(() => Functional.AdaptiveLayerNormBackward(Zeros(2, 3, 5).AsReadOnlyTensorSpan(), Zeros(2, 3, 5).AsReadOnlyTensorSpan(), [5], new GroupStatistics[6],
             Zeros(2, 5).AsReadOnlyTensorSpan(), default, Zeros(10).AsTensorSpan(), default)));
+        Assert.Contains("Expected gradShift of the scale's shape [2, 5], got shape [10].", Refusal(() => Functional.AdaptiveLayerNormBackward(Zeros(2, 3, 5).AsReadOnlyTensorSpan(), Zeros(2, 3, 5).AsReadOnlyTensorSpan(), [5], new GroupStatistics[6],
+            Zeros(2, 5).AsReadOnlyTensorSpan(), default, default, Zeros(10).AsTensorSpan())));
     }
 
     [Fact]

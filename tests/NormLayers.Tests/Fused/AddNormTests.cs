@@ -119,6 +119,30 @@ public sealed class AddNormTests
         Assert.Contains("Expected gradSum of the input's shape [2, 3], got [3, 2].", Refusal(() => Functional.AddLayerNormBackward(Operand(2, 3), Operand(3, 2), Operand(2, 3), [3], new GroupStatistics[2], default, result.AsTensorSpan(), default, default)));
     }
 
+    [Theory]
+    [InlineData(3)]
+    [InlineData(300)]
+    public void AddNormBackward_WithoutGradInput_GivesTheSameParameterGradients(int length)
+    {
+        AssertSame<float>();
+        AssertSame<double>();
+        AssertSame<Half>();
+
+        void AssertSame<T>() where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        {
+            var generator = new Generator(7);
+            nint[] shape = [5, length];
+            T[] sum = generator.Values<T>(5 * length), dy = generator.Values<T>(sum.Length), gradSum = generator.Values<T>(sum.Length);
+            var statistics = new GroupStatistics[5];
+            Functional.LayerNorm(Span(sum, shape), [length], default(ReadOnlyTensorSpan<T>), default, 1e-5, new TensorSpan<T>(new T[sum.Length], shape), statistics);
+            T[] weights = new T[length], biases = new T[length], weightsAlone = new T[length], biasesAlone = new T[length];
+            Functional.AddLayerNormBackward(Span(dy, shape), Span(gradSum, shape), Span(sum, shape), [length], statistics, default, new TensorSpan<T>(new T[sum.Length], shape), weights, biases);
+            Functional.AddLayerNormBackward(Span(dy, shape), Span(gradSum, shape), Span(sum, shape), [length], statistics, default, default, weightsAlone, biasesAlone);
+            Assert.Equal(weights, weightsAlone);
+            Assert.Equal(biases, biasesAlone);
+        }
+    }
+
     [Fact]
     public void AddNorm_OfResultsOverOperands_IsRefused()
     {

@@ -167,6 +167,14 @@ public abstract class PassTests<T> where T : unmanaged, IBinaryFloatingPointIeee
         Assert.Throws<ArgumentException>("gradGradWeight", () => layer.DoubleBackward(x, pass, x, two));
         Assert.Throws<ArgumentException>("gradGradBias", () => layer.DoubleBackward(x, pass, x, three, three));
         Assert.Throws<ArgumentException>("inputTangent", () => layer.Jvp(pass, three));
+
+        var window = new LocalResponseNorm<T>(3);
+        Tensor<T> image = Tensor.Create(new T[6], [1, 2, 3]);
+        window.Forward(image, out pass);
+        Assert.Throws<ArgumentException>("weightTangent", () => window.Jvp(pass, image, three));
+        Assert.Throws<ArgumentException>("biasTangent", () => window.Jvp(pass, image, null, three));
+        Assert.Throws<ArgumentException>("gradGradWeight", () => window.DoubleBackward(image, pass, image, three));
+        Assert.Throws<ArgumentException>("gradGradBias", () => window.DoubleBackward(image, pass, image, null, three));
     }
 
     private static NormLayer<T> Layer(NormCase norm) => norm.MakeLayer(norm.Make<T>(new Generator(99)));

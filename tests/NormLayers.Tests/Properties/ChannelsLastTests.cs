@@ -17,6 +17,20 @@ public abstract class ChannelsLastTests<T> where T : unmanaged, IBinaryFloatingP
     private static readonly nint[] shape = [3, 12, 5, 7];
 
     [Theory]
+    [InlineData("LayerNorm(3, axis=2)")]
+    [InlineData("LayerNorm((3, 3), axis=1)")]
+    public void ChannelsLast_OverOtherDimensionsThanTheChannels_HasTheRowMajorBits(string text)
+    {
+        // Channels and rows of one length, so that only the dimension tells them apart.
+        Tensor<T> x = Tensor.Create(new Generator(1).Values<T>(90), [2, 3, 3, 5]), dy = Tensor.Create(new Generator(2).Values<T>(90), [2, 3, 3, 5]);
+        NormLayer<T> layer = NormLayer.Parse<T>(text);
+        Tensor<T> y = layer.Forward(x, out ForwardPass<T> pass), yLast = layer.Forward(Tensors.WithStrides(x, [45, 1, 15, 3]), out ForwardPass<T> passLast);
+        Assert.Equal(Tensors.ToArray(y), Tensors.ToArray(yLast));
+        Assert.Equal(Tensors.ToArray(layer.Backward(dy, pass)), Tensors.ToArray(layer.Backward(dy, passLast)));
+        Assert.Throws<ArgumentException>("input", () => new LayerNorm<T>([3, 5], axis: 3).Forward(x));
+    }
+
+    [Theory]
     [MemberData(nameof(ChannelsLastLayers.All), MemberType = typeof(ChannelsLastLayers))]
     public void ChannelsLast_ForwardAndBackward_KeepTheOrderAndGiveTheRowMajorResults(string text)
     {

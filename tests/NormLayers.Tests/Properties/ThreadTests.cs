@@ -87,6 +87,15 @@ public sealed unsafe class PartitionTests
         Assert.Equal(800, sum);
     }
 
+    [Fact]
+    public void Run_OnMoreThreadsThanItHasItems_DoesAllOfTheWork()
+    {
+        nint sum = 0;
+        Partition.Run(1000, 200, &Add, &sum);
+        Assert.Equal(1000, sum);
+        Assert.Equal((1, 3, 200), (Partition.Threads(1, 3), Partition.Threads(nint.MaxValue, 3), Partition.Threads(nint.MaxValue, 200)));
+    }
+
     private struct Shared
     {
         internal int Caller, Begun, Running;

@@ -65,6 +65,13 @@ public abstract class WindowChoiceTests<T> where T : unmanaged, IBinaryFloatingP
     }
 
     [Fact]
+    public void CrossMap_OfWhatHasNoFiniteSquare_IsZeroAsPyTorchs()
+    {
+        if (typeof(T) == typeof(double))
+            Assert.All(Tensors.ToArray(new CrossMapLRN2d<T>(3).Forward(Tensor.Create([T.CreateChecked(1e200), T.CreateChecked(1e200)], [1, 2, 1, 1]))), value => Assert.Equal(T.Zero, value));
+    }
+
+    [Fact]
     public void CrossMap_OfWhatItDoesNotTake_IsRefused()
     {
         Tensor<T> x = Tensor.Create(new T[8], [1, 2, 2, 2]);
