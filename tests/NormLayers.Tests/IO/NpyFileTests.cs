@@ -31,6 +31,15 @@ public sealed class NpyFileTests : IDisposable
     public void Dispose() => folder.Dispose();
 
     [Fact]
+    public void Read_OtherByteOrderOfFourAndEightBytes_GivesItsElements()
+    {
+        using NpyFile eight = NpyFile.Open(folder.Write("8.npy", Npy("{'descr': '>f8', 'fortran_order': False, 'shape': (2,)}", [0x3F, 0xF8, 0, 0, 0, 0, 0, 0, 0xC0, 0, 0, 0, 0, 0, 0, 1])));
+        Assert.Equal([1.5, -double.BitIncrement(2)], RoundTripTests.Flat(eight.Read<double>()));
+        using NpyFile four = NpyFile.Open(folder.Write("4.npy", Npy("{'descr': '>u4', 'fortran_order': False, 'shape': (2,)}", [0, 0, 0, 1, 0x12, 0x34, 0x56, 0x78])));
+        Assert.Equal([1, 0x12345678], RoundTripTests.Flat(four.ReadAs<double>()));
+    }
+
+    [Fact]
     public void Read_NumPyFloat32_GivesItsElements()
     {
         using NpyFile file = Open(Float32);
