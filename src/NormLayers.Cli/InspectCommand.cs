@@ -19,9 +19,6 @@ internal static class InspectCommand
         Exit code: 0 done, whatever is wrong with the layers; 2 refused.
         """;
 
-    // A pipe has no width; a terminal's own is taken.
-    private const int PipeWidth = 240;
-
     private sealed record Found(ModelLayer Layer, IReadOnlyList<(ModelParameter Parameter, ParameterStatistics? Statistics)> Parameters, IReadOnlyList<string> Problems);
 
     public static Command Create(CancellationToken cancellation)
@@ -97,31 +94,36 @@ internal static class InspectCommand
         if (layers.Count == 0)
             return;
 
-        IAnsiConsole console = AnsiConsole.Console;
-        if (!ReferenceEquals(output, Console.Out) || Console.IsOutputRedirected)
-        {
-            console = AnsiConsole.Create(new AnsiConsoleSettings { Ansi = AnsiSupport.No, ColorSystem = ColorSystemSupport.NoColors, Out = new AnsiConsoleOutput(output) });
-            console.Profile.Width = PipeWidth;
-        }
-        var table = new Table { Border = TableBorder.Simple };
-        table.AddColumns("name and layer", "parameter", "shape", "type", "range", "mean", "near zero", "not finite");
+        // Names and what is said of a layer have lines to themselves, so that the numbers fit a terminal; their columns are those of all layers.
+        using IEnumerator<string> parameters = Report.Columns([["parameter", "shape", "type", "range", "mean", "notable"], .. layers.SelectMany(found => found.Parameters).Select(Cells)]).GetEnumerator();
+        output.WriteLine();
+        WriteNext();
         foreach (Found found in layers)
         {
+            output.WriteLine();
             // The name is the file's; the rest is this program's words, whole.
-            var heading = new List<string> { Printable(found.Layer.Name), found.Layer.Text ?? found.Layer.Kind };
+            output.WriteLine($"{Printable(found.Layer.Name)}  {Cli.OneLine(found.Layer.Text ?? found.Layer.Kind)}".Trim());
             if (found.Layer.Unknown is { } unknown)
-                heading.Add(found.Layer is OnnxNormalization { IsLayer: false } ? $"only run takes it: it {unknown}" : $"not in the file: {unknown}");
-            heading.AddRange(found.Problems.Select(problem => $"wrong: {problem}"));
-            string[][] parameters = [.. found.Parameters.Select(Cells)];
-            for (int i = 0; i < Math.Max(heading.Count, parameters.Length); i++)
-            {
-                string[] cells = i < parameters.Length ? parameters[i] : ["", "", "", "", "", "", ""];
-                string text = i < heading.Count ? (i == 0 ? "" : "  ") + Cli.OneLine(heading[i]) : "";
-                Style? style = text.StartsWith("  wrong: ", StringComparison.Ordinal) ? new Style(Color.Red) : null;
-                table.AddRow([new Text(text, style), .. cells.Select(cell => new Text(cell))]);
-            }
+                output.WriteLine($"  {Cli.OneLine(found.Layer is OnnxNormalization { IsLayer: false } ? $"only run takes it: it {unknown}" : $"not in the file: {unknown}")}");
+            foreach (string problem in found.Problems)
+                WriteWrong($"  wrong: {Cli.OneLine(problem)}");
+            for (int i = 0; i < found.Parameters.Count; i++)
+                WriteNext();
         }
-        console.Write(table);
+
+        void WriteNext()
+        {
+            parameters.MoveNext();
+            output.WriteLine($"  {parameters.Current}");
+        }
+
+        void WriteWrong(string line)
+        {
+            if (ReferenceEquals(output, Console.Out) && !Console.IsOutputRedirected)
+                AnsiConsole.Console.WriteLine(line, new Style(Color.Red));
+            else
+                output.WriteLine(line);
+        }
     }
 
     private static string[] Cells((ModelParameter Parameter, ParameterStatistics? Statistics) of)
@@ -129,14 +131,13 @@ internal static class InspectCommand
         (ModelParameter parameter, ParameterStatistics? read) = of;
         string[] known = [parameter.Role, Report.Shape(parameter.Shape), Printable(parameter.TypeName)];
         if (read is not { } statistics)
-            return [.. known, "", "", "", ""];
+            return [.. known, "", "", ""];
         return
         [
             .. known,
             double.IsNaN(statistics.Min) || statistics.Count == 0 ? "" : $"{Report.Number(statistics.Min)} to {Report.Number(statistics.Max)}",
             double.IsNaN(statistics.Mean) || statistics.Count == 0 ? "" : Report.Number(statistics.Mean),
-            Report.Count(statistics.NearZero),
-            Report.Count(statistics.NonFinite),
+            string.Join(", ", new[] { (Count: statistics.NearZero, What: "near zero"), (Count: statistics.NonFinite, What: "not finite") }.Where(of => of.Count > 0).Select(of => $"{Report.Count(of.Count)} {of.What}")),
         ];
     }
 

@@ -13,12 +13,17 @@ internal sealed class Report
 
     public void WriteTo(TextWriter output) => WriteColumns(output, lines.ConvertAll(static line => new[] { line.Label, line.Value }));
 
-    /// <summary>Rows of as many cells, each column as wide as its widest.</summary>
     public static void WriteColumns(TextWriter output, IReadOnlyList<string[]> rows)
     {
+        foreach (string line in Columns(rows))
+            output.WriteLine(line);
+    }
+
+    /// <summary>A line for each row of as many cells, each column as wide as its widest.</summary>
+    public static IEnumerable<string> Columns(IReadOnlyList<string[]> rows)
+    {
         int[] widths = [.. Enumerable.Range(0, rows[0].Length).Select(column => rows.Max(row => row[column].Length) + 2)];
-        foreach (string[] row in rows)
-            output.WriteLine(string.Concat(row.Select((cell, column) => cell.PadRight(widths[column]))).TrimEnd());
+        return rows.Select(row => string.Concat(row.Select((cell, column) => cell.PadRight(widths[column]))).TrimEnd());
     }
 
     /// <summary>The values of some labels in one line.</summary>
