@@ -186,7 +186,9 @@ internal sealed class OnnxGraph
             case "Transpose" when node.Integers("perm") is { } perm && Shape(node.Input[0], depth + 1) is { } source && source.Length == perm.Length:
                 return [.. perm.Select(axis => axis >= 0 && axis < source.Length ? source[axis] : null)];
             case "Flatten":
-                return [null, null];
+                return [node.Integer("axis", 1) == 0 ? 1 : null, null];
+            case "Unsqueeze" when (node.Input.Count > 1 ? Integers(node.Input[1], depth + 1) : node.Integers("axes")?.Select(axis => (long?)axis).ToArray()) is { Length: <= Shapes.MaxRank } added:
+                return Shape(node.Input[0], depth + 1) is { } kept ? Unsqueezed(kept, added) : null;
             case "Reshape" when (node.Input.Count > 1 ? Integers(node.Input[1], depth + 1) : node.Integers("shape")?.Select(length => (long?)length).ToArray()) is { } target:
                 return Reshaped(target, Shape(node.Input[0], depth + 1));
             default:
@@ -196,6 +198,24 @@ internal sealed class OnnxGraph
 
     private static long?[] Reshaped(long?[] target, long?[]? source)
         => [.. target.Select((length, axis) => length == 0 ? (source is not null && axis < source.Length ? source[axis] : null) : length < 0 ? null : length)];
+
+    private static long?[]? Unsqueezed(long?[] shape, long?[] added)
+    {
+        int rank = shape.Length + added.Length;
+        var result = new long?[rank];
+        foreach (long? axis in added)
+        {
+            if (axis is not { } at || at < -rank || at >= rank || result[(int)(at < 0 ? at + rank : at)] == 1)
+                return null;
+            result[(int)(at < 0 ? at + rank : at)] = 1;
+        }
+        for (int i = 0, from = 0; i < rank; i++)
+        {
+            if (result[i] is null)
+                result[i] = shape[from++];
+        }
+        return result;
+    }
 
     private long?[]? Integers(string value, int depth)
     {

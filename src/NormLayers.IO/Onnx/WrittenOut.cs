@@ -22,6 +22,7 @@ internal sealed class WrittenOut
     private string source = "";
     private string axes = "";
     private bool centered;
+    private long? channels;
 
     private WrittenOut(OnnxGraph graph) => this.graph = graph;
 
@@ -56,8 +57,8 @@ internal sealed class WrittenOut
 
         // MeanVarianceNormalization alone adds its epsilon after the root.
         bool afterRoot = false;
-        if (eps == 0 && centered && power > 0 && Readers(deviation) is [{ OpType: "Add" } late] && Operands(late, Scalar) is var (_, lateEps))
-            (deviation, eps, afterRoot) = (late.Output[0], lateEps, true);
+        if (eps == 0 && centered && power > 0 && Readers(deviation) is [{ OpType: "Add" } late] && Operands(late, Scalar) is var (_, lateEps) && double.IsFinite(lateEps) && late.OutputOrNull(0) is { } sumWithEps)
+            (deviation, eps, afterRoot) = (sumWithEps, lateEps, true);
 
         foreach ((string output, string? scale, string? bias) in power > 0 ? Divided(deviation) : Multiplied(deviation))
         {
@@ -74,7 +75,7 @@ internal sealed class WrittenOut
         {
             axes = AxesOf(squares);
             source = value;
-            if (graph.Producer(value) is { OpType: "Sub" } difference && IsMeanOf(Canonical(difference.Input[1]), out string? x)
+            if (graph.Producer(value) is { OpType: "Sub", Input.Count: 2 } difference && IsMeanOf(Canonical(difference.Input[1]), out string? x)
                 && x == Canonical(difference.Input[0]) && AxesOf(Canonical(difference.Input[1])) == axes)
                 (source, centered) = (x, true);
             return true;
@@ -153,41 +154,32 @@ internal sealed class WrittenOut
         return null;
     }
 
-    /// <summary>Follows scale, bias and the reshape back, and puts together what was found.</summary>
+    /// <summary>Finds the input itself, where rows were cut out of it.</summary>
     private NormalizationNode? Complete(string output, string? scale, string? bias, double eps, bool afterRoot)
     {
-        // The input itself, where rows were cut out of it.
-        string input = source;
-        long? axis = null, groups = null;
-        long[]? overAxes = null;
         if (graph.Producer(source) is { OpType: "Flatten" } flatten && axes is "1" or "-1")
-        {
-            (input, axis) = (Canonical(flatten.Input[0]), flatten.Integer("axis", 1));
-        }
-        else if (graph.Producer(source) is { OpType: "Reshape" } && axes is "2" or "-1" && GroupsOf(source) is { } cut)
-        {
-            groups = cut;
-            for (int i = 0; i < MostFollowed && graph.Producer(input) is { OpType: "Reshape" } reshape; i++)
-                input = Canonical(reshape.Input[0]);
-        }
-        else if (AxesList(source) is { } list)
-        {
-            int suffix = list.Length;
-            if (list.SequenceEqual(Enumerable.Range(1, suffix).Select(i => (long)(i - 1 - suffix))))
-                axis = -suffix;
-            else
-                overAxes = list;
-        }
-        else
-        {
+            return flatten.InputOrNull(0) is not { } flattened ? null : Assemble(Canonical(flattened), flatten.Integer("axis", 1), null, null, output, scale, bias, eps, afterRoot);
+        // Tokens are cut into three dimensions too: without groups' way back, it is the last dimension's own layer.
+        if (axes is "2" or "-1" && GroupsOf(source) is var (whole, groups) && Assemble(whole, null, null, groups, output, scale, bias, eps, afterRoot) is { } found)
+            return found;
+        if (AxesList(source) is not { } list)
             return null;
-        }
-        bool reshaped = axis is not null && input != source || groups is not null;
+        bool last = list.SequenceEqual(Enumerable.Range(-list.Length, list.Length).Select(axis => (long)axis));
+        return Assemble(source, last ? -list.Length : null, last ? null : list, null, output, scale, bias, eps, afterRoot);
+    }
+
+    /// <summary>Follows scale, bias and the reshape back, and puts together what was found.</summary>
+    private NormalizationNode? Assemble(string input, long? axis, long[]? overAxes, long? groups, string output, string? scale, string? bias, double eps, bool afterRoot)
+    {
+        bool perChannel = groups is not null;
+        channels = ChannelsOf(input);
+        if (scale is not null && (afterRoot || !Fits(scale, source, perChannel, axis, overAxes)) || bias is not null && !Fits(bias, source, perChannel, axis, overAxes))
+            return null;
         if (!afterRoot)
-            (output, scale, bias) = Affine(output, scale, bias, groups is not null, axis, overAxes);
-        if (reshaped)
+            (output, scale, bias) = Affine(output, scale, bias, perChannel, axis, overAxes);
+        if (input != source)
         {
-            if (Readers(output) is not [{ OpType: "Reshape" } back] || back.OutputOrNull(0) is not { } shaped)
+            if (Readers(output) is not [{ OpType: "Reshape" } back] || back.OutputOrNull(0) is not { } shaped || !MayBeOneShape(shaped, input))
                 return null;
             output = shaped;
         }
@@ -222,16 +214,17 @@ internal sealed class WrittenOut
     /// <summary>PyTorch's GroupNorm before opset 18: an InstanceNormalization without effect of its own parameters, between two reshapes.</summary>
     private NormalizationNode? AtInstances(NodeProto node)
     {
-        if (node.Input.Count != 3 || node.OutputOrNull(0) is not { } rows || graph.Producer(node.Input[0]) is not { OpType: "Reshape" } || GroupsOf(node.Input[0]) is not { } groups
+        if (NormalizationNode.Of(graph, node) is not { Outputs: [{ } rows, ..] } instances || GroupsOf(node.Input[0]) is not var (whole, groups)
             || !IsFilledWith(node.Input[1], 1) || !IsFilledWith(node.Input[2], 0)
-            || Readers(rows) is not [{ OpType: "Reshape" } back] || back.OutputOrNull(0) is not { } normalized)
+            || Readers(rows) is not [{ OpType: "Reshape" } back] || back.OutputOrNull(0) is not { } normalized || !MayBeOneShape(normalized, whole))
             return null;
+        channels = ChannelsOf(whole);
         (string output, string? scale, string? bias) = Affine(normalized, null, null, perChannel: true, null, null);
         return new NormalizationNode(graph, output, "GroupNormalization", IsWrittenOut: true)
         {
-            Inputs = [Canonical(graph.Producer(node.Input[0])!.Input[0]), scale is null ? null : Base(scale), bias is null ? null : Base(bias)],
+            Inputs = [whole, scale is null ? null : Base(scale), bias is null ? null : Base(bias)],
             Outputs = [output],
-            Epsilon = node.Number("epsilon", 1e-5),
+            Epsilon = instances.Epsilon,
             Groups = groups,
             Replaces = node,
         };
@@ -246,7 +239,8 @@ internal sealed class WrittenOut
                 return (normalized, null, null);
             (output, scale) = (product, factor);
         }
-        if (bias is null && Next(output, "Add", perChannel, axis, overAxes) is var (sum, summand))
+        // RMSNorm has none.
+        if (bias is null && (centered || perChannel) && Next(output, "Add", perChannel, axis, overAxes) is var (sum, summand))
             (output, bias) = (sum, summand);
         return (output, scale, bias);
     }
@@ -261,23 +255,37 @@ internal sealed class WrittenOut
         if (readers is not [{ Input.Count: 2 } node] || node.OpType != operation || node.OutputOrNull(0) is not { } output)
             return null;
         (string _, string other) = Others(node, value);
-        if (!IsParameter(other))
-            return null;
-        return graph.Shape(Base(other)) is { } shape && Fits(shape, perChannel, axis, overAxes) ? (output, other) : null;
+        return IsParameter(other) && Fits(other, value, perChannel, axis, overAxes) ? (output, other) : null;
     }
 
-    private bool Fits(long?[] shape, bool perChannel, long? axis, long[]? overAxes)
+    /// <summary>Whether a parameter acts on a value as the layer's own does: its elements are where the layer's are.</summary>
+    private bool Fits(string parameter, string value, bool perChannel, long? axis, long[]? overAxes)
     {
-        int rank = graph.Shape(source)?.Length ?? 0;
-        if (shape.All(length => length == 1))
+        if (graph.Shape(parameter) is not { } shape || graph.Shape(Base(parameter)) is not { } stored || stored.All(length => length == 1))
+            return false;
+        // A value of rows has another shape after them; any other has its input's rank.
+        int? rank = graph.Shape(perChannel ? value : source)?.Length;
+        if (shape.Length > rank)
             return false;
         if (perChannel)
-            return shape.Count(length => length != 1) == 1;
+            // The second dimension; of a value of unknown rank, one that is not the last of several.
+            return stored.Where(length => length != 1).ToArray() is [var count] && (channels is null || count == channels) && shape.Count(length => length != 1) == 1
+                && (rank is { } known ? shape.Length >= known - 1 && shape[^(known - 1)] != 1 : shape.Length == 1 || shape[^1] == 1);
+        // Of flattened rows; the elements' own shape is the input's last dimensions'.
+        if (overAxes is null && graph.Producer(source) is { OpType: "Flatten" })
+            return shape[..^1].All(length => length == 1);
+        // New dimensions in between would move what is stored.
+        if (!shape.SkipWhile(length => length == 1).SequenceEqual(stored.SkipWhile(length => length == 1)))
+            return false;
         if (overAxes is null)
-            return axis >= 0 || shape.Length <= -axis || shape[..^(int)-axis!.Value].All(length => length == 1);
+            return shape.Length <= -axis || shape[..^(int)-axis!.Value].All(length => length == 1);
         // Over other axes than the last ones each axis must be where its mean was taken, counted from the end.
-        return rank > 0 && shape.Select((length, i) => length == 1 || overAxes.Contains(i - shape.Length) || overAxes.Contains(i - shape.Length + rank)).All(fits => fits);
+        return rank > 0 && shape.Select((length, i) => length == 1 || overAxes.Contains(i - shape.Length) || overAxes.Contains(i - shape.Length + rank.Value)).All(fits => fits);
     }
+
+    private bool MayBeOneShape(string a, string b)
+        => graph.Shape(a) is not { } first || graph.Shape(b) is not { } second
+            || first.Length == second.Length && first.Zip(second, (x, y) => x is null || y is null || x == y).All(same => same);
 
     private bool IsNumerator(string value)
     {
@@ -327,14 +335,33 @@ internal sealed class WrittenOut
         return list.Distinct().Count() == list.Length ? list : null;
     }
 
-    /// <summary>The second length of the first of the reshapes that give a value: (N, groups, ...).</summary>
-    private long? GroupsOf(string value)
+    /// <summary>What reshapes cut into (N, groups, ...), with its own N, and how many groups; null where they do not.</summary>
+    private (string Whole, long Groups)? GroupsOf(string value)
     {
-        string first = value;
-        for (int i = 0; i < MostFollowed && graph.Producer(first) is { OpType: "Reshape", Input.Count: > 0 } reshape && graph.Producer(Canonical(reshape.Input[0])) is { OpType: "Reshape" }; i++)
-            first = Canonical(reshape.Input[0]);
-        return graph.Shape(value) is { Length: 3 } && graph.Shape(first) is [_, > 0 and var groups, ..] && graph.Shape(value)![1] == groups ? groups : null;
+        string first = value, whole = value;
+        for (int i = 0; i < MostFollowed && graph.Producer(whole) is { OpType: "Reshape", Input.Count: > 0 } reshape; i++)
+        {
+            (first, whole) = (whole, Canonical(reshape.Input[0]));
+            if (!KeepsFirst(first, whole))
+                return null;
+        }
+        return whole != value && graph.Shape(value) is [_, > 0 and { } groups, _] && graph.Shape(first) is [_, { } cut, ..] && cut == groups
+            && (ChannelsOf(whole) is not { } known || known % groups == 0) ? (whole, groups) : null;
     }
+
+    /// <summary>Whether a reshape leaves N alone: a length that only the running model knows is taken for it, one that is written or left over has to be.</summary>
+    private bool KeepsFirst(string reshaped, string whole) => FirstOfTarget(reshaped) switch
+    {
+        null or 0 => true,
+        < 0 => false,
+        { } written => graph.Shape(whole) is [{ } n, ..] && n == written,
+    };
+
+    private long? ChannelsOf(string value) => graph.Shape(value) is [_, var second, ..] ? second : null;
+
+    private long? FirstOfTarget(string value) => graph.Producer(value) is not { } reshape ? null
+        : reshape.InputOrNull(1) is { } target ? graph.Integers(target) is [var length, ..] ? length : null
+        : reshape.Integers("shape") is [var attribute, ..] ? attribute : null;
 
     private bool IsFilledWith(string value, double number)
     {
@@ -370,11 +397,14 @@ internal sealed class WrittenOut
     /// <summary>The value that casts, identities and new shapes make this one of.</summary>
     private string Base(string value) => Back(value, "Cast", "Identity", "Flatten", "Reshape", "Unsqueeze");
 
+    /// <summary>A cast to anything but float16, bfloat16, float32 and float64.</summary>
+    private static bool Truncates(NodeProto node) => node.OpType == "Cast" && node.Integer("to", 1) is not (1 or 10 or 11 or 16);
+
     private string Canonical(string value) => Back(value, "Cast", "Identity");
 
     private string Back(string value, params ReadOnlySpan<string> operators)
     {
-        for (int i = 0; i < MostFollowed && graph.Constant(value) is null && graph.Producer(value) is { Input.Count: > 0 } node && operators.Contains(node.OpType); i++)
+        for (int i = 0; i < MostFollowed && graph.Constant(value) is null && graph.Producer(value) is { Input.Count: > 0 } node && operators.Contains(node.OpType) && !Truncates(node); i++)
             value = node.Input[0];
         return value;
     }
@@ -388,7 +418,7 @@ internal sealed class WrittenOut
         {
             foreach (NodeProto reader in graph.Consumers(next))
             {
-                if (reader.OpType is "Cast" or "Identity" && reader.OutputOrNull(0) is { } output)
+                if (reader.OpType is "Cast" or "Identity" && !Truncates(reader) && reader.OutputOrNull(0) is { } output)
                     open.Push(output);
                 else
                     readers.Add(reader);
