@@ -17,10 +17,10 @@ unpack() {
   local architecture=$1 package choice; shift
   mkdir -p "$work/$architecture/partial"
   local options="-qq -oAPT::Architecture=$architecture -oAPT::Architectures=$architecture -oDir::State::Lists=$work/$architecture -oDir::Cache=$work/cache -oAPT::Sandbox::User=root"
-  apt-get $options update || return 1
+  timeout 120 apt-get $options update || return 1
   for package in "$@"; do
     for choice in ${package//|/ }; do
-      (cd "$work" && apt-get $options download "$choice" 2> /dev/null) && break
+      (cd "$work" && timeout 120 apt-get $options download "$choice" 2> /dev/null) && break
     done
     dpkg -x "$work/$choice"_*.deb "$work/root" || return 1
   done
@@ -34,4 +34,4 @@ project="tests/NormLayers.Tests -p:ArtifactsPath=$work/artifacts -r linux-arm64 
 dotnet restore $project || skip "NuGet gave no runtime of Arm64"
 dotnet publish $project --no-restore -c Release -p:RunAnalyzers=false -o "$work/app"
 # QEMU sees code that changes only where it is written in its own place.
-DOTNET_EnableWriteXorExecute=0 timeout 900 "$work/root/usr/bin/qemu-aarch64-static" -L "$work/root" "$work/app/NormLayers.Tests" --filter-class '*Bits*'
+DOTNET_EnableWriteXorExecute=0 timeout 600 "$work/root/usr/bin/qemu-aarch64-static" -L "$work/root" "$work/app/NormLayers.Tests" --filter-class '*Bits*'
