@@ -46,8 +46,7 @@ internal static class ExplainCommand
         string elements = Explanation.Count(explanation.Group.Aggregate(1L, (product, length) => product * length), "element");
         if (svg is not null)
         {
-            if (!force && File.Exists(svg))
-                throw new Refused($"{svg}: exists already; pass --force to replace it.");
+            Refused.IfThereIs(svg, force);
             using NewFile file = NewFile.Create(svg, length: null, overwrite: force);
             file.Stream.Write(BlockSvg.Draw(block, layer.ToString(), $"Input {Report.Shape(shape)}: {Explanation.Count(groups, what)} of {size}{elements}"));
             file.Commit();

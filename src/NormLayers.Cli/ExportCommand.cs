@@ -47,8 +47,7 @@ internal static class ExportCommand
             if (source is not null && RunCommand.IsSameFile(source, path))
                 throw new Refused($"{path}: --output is the same file as {option}; another name is needed, with or without --force.");
         }
-        if (!force && File.Exists(path))
-            throw new Refused($"{path}: exists already; pass --force to replace it.");
+        Refused.IfThereIs(path, force);
         (NormLayer<float> layer, string parameters) = Make(text, model, weights, prefix);
         try
         {

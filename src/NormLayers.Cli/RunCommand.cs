@@ -197,8 +197,7 @@ internal static class RunCommand
             if (input is not null && IsSameFile(InputArray.Split(input).Path, path))
                 throw new Refused($"{output}: {option} is the same file as {other}; another name is needed, with or without --force.");
         }
-        if (!request.Force && File.Exists(path))
-            throw new Refused($"{path}: exists already; pass --force to replace it.");
+        Refused.IfThereIs(path, request.Force);
     }
 
     private static void RefuseStandardInputTwice(Request request)

@@ -168,9 +168,9 @@ public abstract class RunningNormLayer<T> : AffineNormLayer<T> where T : unmanag
             : throw new ArgumentOutOfRangeException(nameof(numFeatures), numFeatures, $"Expected zero to {Array.MaxLength} channels.");
 
     /// <summary>The arguments of a Python call of a layer with these defaults, or of its lazy form, whose defaults are both true.</summary>
-    private protected static RunningArguments ArgumentsOf(PythonCall call, string name, bool affine, bool trackRunningStats)
+    private protected static RunningArguments ArgumentsOf(PythonCall call, string name, bool affine, bool trackRunningStats, bool processGroup = false)
     {
-        string[] group = name == "SyncBatchNorm" ? ["process_group"] : [];
+        string[] group = processGroup ? ["process_group"] : [];
         ReadOnlySpan<string> parameters = ["num_features", "eps", "momentum", "affine", "track_running_stats", .. group, "device", "dtype"];
         bool lazy = call.Name != name;
         // A lazy layer takes no number of features, but prints one: LazyInstanceNorm1d(0, eps=1e-05, ...).

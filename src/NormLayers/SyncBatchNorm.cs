@@ -32,7 +32,7 @@ public sealed class SyncBatchNorm<T> : BatchNorm<T> where T : unmanaged
     {
     }
 
-    internal static SyncBatchNorm<T> FromCall(PythonCall call) => new(ArgumentsOf(call, "SyncBatchNorm", affine: true, trackRunningStats: true));
+    internal static SyncBatchNorm<T> FromCall(PythonCall call) => new(ArgumentsOf(call, "SyncBatchNorm", affine: true, trackRunningStats: true, processGroup: true));
 
     private protected override void CheckRank(ReadOnlySpan<nint> input)
     {

@@ -143,7 +143,7 @@ internal readonly unsafe partial struct Moments
             return 0;
         }
         double shift = sum / n;
-        // So it is for squares below zero.
+        // Always true of squares below zero, which say that some were lost.
         if (sum * shift > 4 * (squares - sum * shift))
         {
             (DoubleDouble mean, squares) = OfBlock(in *x, n);
